@@ -1,0 +1,38 @@
+"""A model registry: registered models, versions, aliases, and the models themselves."""
+
+from registry.api import LoadedModel, ModelInfo, load_model, log_model, register_model
+from registry.artifacts import ArtifactStore, FileDigest, Manifest
+from registry.connection import connect
+from registry.core import AliasChange, ModelVersion, Page, RegisteredModel, Registry
+from registry.errors import (
+    AliasNotFound,
+    AlreadyExists,
+    Conflict,
+    CorruptModel,
+    InvalidModel,
+    InvalidParameter,
+    InvalidUri,
+    ModelLoadFailed,
+    NotFound,
+    RegistryError,
+    SchemaMismatch,
+    Unavailable,
+)
+from registry.models import ENFORCEMENT, LOADER
+from registry.models.cache import cached_model, fetch_model, snapshot_directory
+from registry.models.flavors import PythonModel, save_model
+from registry.models.format import read_mlmodel
+from registry.models.signature import ModelSignature, infer_signature
+from registry.tracking import LoggedModel, Tracking
+from registry.uri import ModelUri
+
+# fmt: off
+__all__ = [
+    "ENFORCEMENT", "LOADER", "AliasChange", "AliasNotFound", "AlreadyExists", "ArtifactStore",
+    "Conflict", "CorruptModel", "FileDigest", "InvalidModel", "InvalidParameter", "InvalidUri",
+    "LoadedModel", "LoggedModel", "Manifest", "ModelInfo", "ModelLoadFailed", "ModelSignature",
+    "ModelUri", "ModelVersion", "NotFound", "Page", "PythonModel", "RegisteredModel", "Registry",
+    "RegistryError", "SchemaMismatch", "Tracking", "Unavailable", "cached_model", "connect",
+    "fetch_model", "infer_signature", "load_model", "log_model", "read_mlmodel", "register_model",
+    "save_model", "snapshot_directory",
+]

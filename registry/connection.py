@@ -1,0 +1,88 @@
+"""`connect`: the one door to a registry. Imports only the kind that the address names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.errors import InvalidUri
+
+if TYPE_CHECKING:
+    from registry.sql.registry import SqlRegistry
+
+DEFAULT_URI = "sqlite:///turnout.db"
+VARIABLES = ("TURNOUT_REGISTRY_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
+
+
+def connect(
+    uri: str | None = None,
+    *,
+    create: bool = True,
+    artifacts_destination: str | None = None,
+    actor: str | Callable[[], str | None] | None = None,
+    allowed_sources: Sequence[str] = (),
+) -> SqlRegistry:
+    """Open the registry at *uri*, or where the environment says, else `sqlite:///turnout.db`.
+
+    With *create* false a missing SQLite file is `Unavailable` and no file is made. *actor* is who changes
+    things (default: `TURNOUT_ACTOR`, else the login name). *allowed_sources* are address prefixes, such as
+    `s3://bucket/models`, that a version's files may lie at beside the registry's own artifact root.
+
+    Raises `InvalidUri` for an address that names no registry, and for a database that is MLflow's.
+    """
+    address = find_uri(os.environ) if uri is None else uri
+    if not isinstance(address, str):
+        raise InvalidUri(f"a registry's address must be a string, got {type(address).__name__}")
+    scheme = address.partition(":")[0].lower()
+    if scheme == "sqlite":
+        path = sqlite_path(address)
+        from registry.sql.registry import SqlRegistry
+        from registry.sql.sqlite import SqliteFile
+
+        backend = SqliteFile(path, create=create)
+        return SqlRegistry(
+            backend,
+            beside=backend.path.parent,
+            artifacts_destination=artifacts_destination,
+            actor=actor,
+            allowed_sources=allowed_sources,
+        )
+    if scheme.startswith("postgres") and "://" in address:
+        from registry.sql.postgres import PostgresServer
+        from registry.sql.registry import SqlRegistry
+
+        return SqlRegistry(
+            PostgresServer(address),
+            artifacts_destination=artifacts_destination,
+            actor=actor,
+            allowed_sources=allowed_sources,
+        )
+    raise _refusal(address, scheme)
+
+
+def find_uri(environment: Mapping[str, str]) -> str:
+    """The address that the environment names, else the default."""
+    return next((environment[each] for each in VARIABLES if environment.get(each)), DEFAULT_URI)
+
+
+def sqlite_path(address: str) -> Path:
+    """The file that `sqlite:///relative` or `sqlite:////absolute` names."""
+    prefix, path = address[: len("sqlite:///")].lower(), address[len("sqlite:///") :]
+    if prefix != "sqlite:///" or not path.strip() or path == ":memory:" or "?" in path or "\0" in path:
+        raise InvalidUri(
+            f"{address!r} names no SQLite file: write sqlite:///turnout.db, or sqlite:////absolute/path.db"
+        )
+    return Path(path)
+
+
+def _refusal(address: str, scheme: str) -> InvalidUri:
+    accepted = "give sqlite:///path or postgresql://user@host/database"
+    if scheme in {"http", "https"}:
+        return InvalidUri(f"this build opens databases only, not a registry server over {scheme}: {accepted}")
+    if address.startswith("databricks") or scheme in {"uc", "databricks-uc"}:
+        return InvalidUri(f"Databricks registries are not supported: {accepted}")
+    if scheme == "file" or "://" not in address:
+        return InvalidUri(f"{address!r} is a path, and a registry is a database: {accepted}")
+    return InvalidUri(f"registries at {scheme}:// addresses are not supported: {accepted}")

@@ -1,0 +1,256 @@
+"""Aliases, each move of which is kept: who, when, from where, to where, why. Functions on a connection."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+
+from registry.core import AliasChange, ModelVersion, Page
+from registry.errors import AliasNotFound, Conflict, InvalidParameter, NotFound
+from registry.names import MAX_ALIASES, shown
+from registry.sql.database import Transaction
+from registry.sql.paging import read_page_token, write_page_token
+from registry.sql.rows import SELECT_VERSION, as_version, find_model, find_version, read_version
+from registry.sql.schema import alias_moves, aliases, models, versions
+
+_VERSION_BY_ALIAS = SELECT_VERSION.where(
+    models.c.name == bindparam("name"),
+    aliases.c.model_id == models.c.id,
+    aliases.c.alias == bindparam("alias"),
+    versions.c.id == aliases.c.version_id,
+)
+_POINTS_AT = (
+    select(versions.c.number)
+    .join_from(aliases, versions)
+    .where(aliases.c.model_id == bindparam("model_id"), aliases.c.alias == bindparam("alias"))
+)
+_LATEST_NUMBER = select(func.max(versions.c.number)).where(versions.c.model_id == bindparam("model_id"))
+
+
+def read_version_by_alias(connection: Connection, name: str, alias: str) -> ModelVersion:
+    """The version that an alias names now; `latest` in any case is the highest of all stages."""
+    if alias.lower() == "latest":
+        return read_latest_version(connection, name)
+    row = connection.execute(_VERSION_BY_ALIAS, {"name": name, "alias": alias}).one_or_none()
+    if row is None:
+        raise _no_such_alias(connection, name, alias)
+    return as_version(row)
+
+
+def read_latest_version(connection: Connection, name: str) -> ModelVersion:
+    number = connection.execute(_LATEST_NUMBER, {"model_id": find_model(connection, name).id}).scalar()
+    if number is None:
+        raise NotFound(f"model {shown(name)} has no versions yet, so there is no latest one")
+    return read_version(connection, name, number)
+
+
+def read_version_by_alias_at(connection: Connection, name: str, alias: str, at_ms: int) -> ModelVersion:
+    """The version that an alias named at a moment, if it still exists."""
+    model_id = find_model(connection, name).id
+    last_move = (
+        select(alias_moves.c.to_version)
+        .where(alias_moves.c.model_id == model_id, alias_moves.c.alias == alias, alias_moves.c.at <= at_ms)
+        .order_by(alias_moves.c.id.desc())
+        .limit(1)
+    )
+    number = connection.execute(last_move).scalar()
+    if number is None:
+        raise AliasNotFound(f"model {shown(name)} had no alias {shown(alias)} at that moment")
+    return read_version(connection, name, number)
+
+
+def set_alias(
+    transaction: Transaction, name: str, alias: str, number: int, expected: int | None, reason: str | None
+) -> str | None:
+    """Point an alias at a version. Returns a warning for the caller, if there is one."""
+    connection = transaction.connection
+    version = find_version(connection, name, number)
+    now_at = _points_at(connection, version.model_id, alias)
+    _check_expected(name, alias, expected, now_at)
+    if now_at == number:
+        return None
+    warning = None
+    if now_at is None:
+        warning = _check_new(connection, name, version.model_id, alias)
+    _point(transaction, version.model_id, alias, version.id, is_new=now_at is None)
+    _keep_move(transaction, version.model_id, alias, now_at, number, reason, None)
+    return warning
+
+
+def delete_alias(transaction: Transaction, name: str, alias: str, expected: int | None, reason: str | None) -> None:
+    """Remove an alias; one that is not set stays so, without a trace."""
+    connection = transaction.connection
+    model_id = find_model(connection, name).id
+    now_at = _points_at(connection, model_id, alias)
+    _check_expected(name, alias, expected, now_at)
+    if now_at is None:
+        return
+    connection.execute(delete(aliases).where(aliases.c.model_id == model_id, aliases.c.alias == alias))
+    _keep_move(transaction, model_id, alias, now_at, None, reason, None)
+
+
+def delete_aliases_of_version(transaction: Transaction, model_id: int, version_id: int, number: int) -> None:
+    """Remove those that point at a version which is about to be deleted."""
+    connection = transaction.connection
+    found = connection.execute(select(aliases.c.alias).where(aliases.c.version_id == version_id)).scalars()
+    for alias in sorted(found):
+        _keep_move(transaction, model_id, alias, number, None, f"version {number} was deleted", None)
+    connection.execute(delete(aliases).where(aliases.c.version_id == version_id))
+
+
+def roll_back_alias(
+    transaction: Transaction, name: str, alias: str, expected: int | None, reason: str | None
+) -> AliasChange:
+    """Point an alias at the version before the current one in its history."""
+    connection = transaction.connection
+    model_id = find_model(connection, name).id
+    now_at = _points_at(connection, model_id, alias)
+    _check_expected(name, alias, expected, now_at)
+    for move in _standing_moves(connection, model_id, alias):
+        if move.from_id is not None and move.from_version != now_at:
+            _point(transaction, model_id, alias, move.from_id, is_new=now_at is None)
+            return _keep_move(transaction, model_id, alias, now_at, move.from_version, reason, move.id)
+    if now_at is None:
+        raise _no_such_alias(connection, name, alias)
+    raise InvalidParameter(
+        f"alias {shown(alias)} of model {shown(name)} points at version {now_at} and has no earlier version "
+        "to go back to"
+    )
+
+
+def read_history(
+    connection: Connection, name: str, alias: str, max_results: int, page_token: str | None
+) -> Page[AliasChange]:
+    """Every move, newest first; a page begins below the last move of the one before it."""
+    model_id = find_model(connection, name).id
+    before = read_page_token(page_token, "before")
+    moves = (
+        select(alias_moves)
+        .where(alias_moves.c.model_id == model_id, alias_moves.c.alias == alias)
+        .order_by(alias_moves.c.id.desc())
+        .limit(max_results + 1)
+    )
+    if before is not None:
+        moves = moves.where(alias_moves.c.id < before)
+    rows = connection.execute(moves).all()
+    if not rows and before is None:
+        raise _no_such_alias(connection, name, alias)
+    page = rows[:max_results]
+    more = len(rows) > max_results
+    return Page([_as_change(row) for row in page], write_page_token("before", page[-1].id) if more else None)
+
+
+def _standing_moves(connection: Connection, model_id: int, alias: str) -> Iterator[Any]:
+    """The moves that no rollback undid, newest first; `from_id` is None where that version is gone.
+
+    A rollback undoes the move that it names and all that came after that one, itself included.
+    """
+    earlier = versions.alias("earlier")
+    moves = (
+        select(alias_moves.c.id, alias_moves.c.from_version, alias_moves.c.rollback_of, earlier.c.id.label("from_id"))
+        .outerjoin_from(
+            alias_moves,
+            earlier,
+            (earlier.c.model_id == alias_moves.c.model_id) & (earlier.c.number == alias_moves.c.from_version),
+        )
+        .where(alias_moves.c.model_id == model_id, alias_moves.c.alias == alias)
+        .order_by(alias_moves.c.id.desc())
+    )
+    undone_from: int | None = None
+    for move in connection.execute(moves).all():
+        if undone_from is not None and move.id >= undone_from:
+            continue
+        if move.rollback_of is None:
+            yield move
+        else:
+            undone_from = move.rollback_of
+
+
+def _points_at(connection: Connection, model_id: int, alias: str) -> int | None:
+    number: int | None = connection.execute(_POINTS_AT, {"model_id": model_id, "alias": alias}).scalar()
+    return number
+
+
+def _check_expected(name: str, alias: str, expected: int | None, now_at: int | None) -> None:
+    if expected is None or expected == (now_at or 0):
+        return
+    wanted = f"at version {expected}" if expected else "nowhere"
+    found = "nowhere" if now_at is None else f"at version {now_at}"
+    raise Conflict(
+        f"alias {shown(alias)} of model {shown(name)} was expected to point {wanted}, and it points {found}: "
+        "somebody moved it meanwhile"
+    )
+
+
+def _check_new(connection: Connection, name: str, model_id: int, alias: str) -> str | None:
+    others = list(connection.execute(select(aliases.c.alias).where(aliases.c.model_id == model_id)).scalars())
+    if len(others) >= MAX_ALIASES:
+        raise InvalidParameter(f"model {shown(name)} has {MAX_ALIASES} aliases, which is the most: delete one first")
+    alike = [each for each in others if each.casefold() == alias.casefold()]
+    if not alike:
+        return None
+    return (
+        f"model {shown(name)} has an alias {shown(alike[0])} already: {shown(alias)} was set as another one, "
+        "because aliases are case-sensitive"
+    )
+
+
+def _point(transaction: Transaction, model_id: int, alias: str, version_id: int, *, is_new: bool) -> None:
+    if is_new:
+        row = {"model_id": model_id, "alias": alias, "version_id": version_id}
+        transaction.connection.execute(insert(aliases), row)
+        return
+    this = (aliases.c.model_id == model_id) & (aliases.c.alias == alias)
+    transaction.connection.execute(update(aliases).where(this).values(version_id=version_id))
+
+
+def _keep_move(
+    transaction: Transaction,
+    model_id: int,
+    alias: str,
+    from_version: int | None,
+    to_version: int | None,
+    reason: str | None,
+    rollback_of: int | None,
+) -> AliasChange:
+    row = {
+        "model_id": model_id,
+        "alias": alias,
+        "at": transaction.now,
+        "by": transaction.actor,
+        "from_version": from_version,
+        "to_version": to_version,
+        "reason": reason,
+        "rollback_of": rollback_of,
+    }
+    (move_id,) = transaction.connection.execute(insert(alias_moves), row).inserted_primary_key or (0,)
+    return _as_change(transaction.connection.execute(select(alias_moves).where(alias_moves.c.id == move_id)).one())
+
+
+def _as_change(row: Row[Any]) -> AliasChange:
+    return AliasChange(
+        id=row.id,
+        alias=row.alias,
+        at=datetime.fromtimestamp(row.at / 1000, UTC),
+        by=row.by,
+        from_version=None if row.from_version is None else str(row.from_version),
+        to_version=None if row.to_version is None else str(row.to_version),
+        reason=row.reason,
+        rollback_of=row.rollback_of,
+    )
+
+
+def warn_of(warning: str | None) -> None:
+    if warning is not None:
+        warnings.warn(warning, UserWarning, stacklevel=4)
+
+
+def _no_such_alias(connection: Connection, name: str, alias: str) -> AliasNotFound:
+    model_id = find_model(connection, name).id
+    others = select(aliases.c.alias).where(aliases.c.model_id == model_id).order_by(aliases.c.alias).limit(10)
+    has = ", ".join(connection.execute(others).scalars()) or "none"
+    return AliasNotFound(f"model {shown(name)} has no alias {shown(alias)}; it has: {has}")

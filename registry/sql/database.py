@@ -1,0 +1,211 @@
+"""Transactions, retries, the change number and the wait for it, over one of the two kinds of database."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, bindparam, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from registry.errors import InvalidParameter, RegistryError, Unavailable
+from registry.sql.schema import state
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WRITE_ATTEMPTS = 5
+MAX_ACTOR_CHARS = 256
+POLL_S = 2.0
+# A file's watcher wakes at the write, a moment before the commit can be seen: look again soon after.
+FIRST_LOOK_S = 0.003
+
+_READ_CURSOR = select(state.c.database_id, state.c.change_seq, state.c.change_nonce)
+_RAISE_CHANGE_SEQ = (
+    update(state).values(change_seq=state.c.change_seq + 1, change_nonce=bindparam("nonce")).where(state.c.id == 1)
+)
+
+
+class Backend(Protocol):
+    """What differs between a SQLite file and a PostgreSQL server."""
+
+    begin_write: str
+    begin_snapshot: str
+    notify: str | None
+
+    @property
+    def uri(self) -> str: ...
+
+    def engine(self) -> Engine:
+        """An engine on an up-to-date schema. Raises `Unavailable` while the database is gone."""
+
+    def may_retry(self, error: DBAPIError, /) -> bool:
+        """Whether a transaction that failed so, before its commit, can simply be run again."""
+
+    def listen(self, stop: threading.Event) -> AbstractContextManager[Callable[[float], bool]]:
+        """Start listening for changes. The callable waits so many seconds and says whether it heard any."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One write: when it happens, and who does it."""
+
+    connection: Connection
+    now: int
+    actor: str | None
+
+
+class Database:
+    """Runs functions on connections; safe for use by many threads at once."""
+
+    def __init__(self, backend: Backend, actor: Callable[[], str | None]) -> None:
+        self._backend = backend
+        self._actor = actor
+        self._closed = threading.Event()
+
+    @property
+    def uri(self) -> str:
+        return self._backend.uri
+
+    def read(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function whose one statement sees one moment; once more when the connection was lost."""
+        for attempt in range(2):
+            try:
+                with self._connection() as connection:
+                    return work(connection, *args, **kwargs)
+            except DBAPIError as error:
+                if attempt or not self._backend.may_retry(error):
+                    raise self._explained(error) from error
+        raise AssertionError
+
+    def snapshot(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `read`, for several statements that must see the same moment."""
+
+        def in_snapshot(connection: Connection) -> T:
+            connection.exec_driver_sql(self._backend.begin_snapshot)
+            try:
+                return work(connection, *args, **kwargs)
+            finally:
+                _roll_back(connection)
+
+        return self.read(in_snapshot)
+
+    def write(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run *work* in one transaction, which is durable when this returns and undone when it raises."""
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                return self._write_once(work, *args, **kwargs)
+            except DBAPIError as error:
+                if attempt == WRITE_ATTEMPTS - 1 or not self._backend.may_retry(error):
+                    raise self._explained(error) from error
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))
+        raise AssertionError
+
+    def change(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `write`, raising the change number, which also makes changes happen one after another."""
+
+        def changing(transaction: Transaction) -> T:
+            transaction.connection.execute(_RAISE_CHANGE_SEQ, {"nonce": token_hex(4)})
+            if self._backend.notify:
+                transaction.connection.execute(text(self._backend.notify))
+            return work(transaction, *args, **kwargs)
+
+        return self.write(changing)
+
+    def cursor(self) -> str:
+        return self.read(_read_cursor)
+
+    def wait(self, cursor: str, timeout: float) -> str:
+        """Return the cursor once it differs from *cursor*, at the timeout, or at `close`.
+
+        While the database is gone this waits for it, and raises `Unavailable` at the timeout.
+        """
+        deadline = time.monotonic() + timeout
+        was_gone = False
+        look_again_s = POLL_S
+        # The ears open before the first look, so that no change falls between the two.
+        with self._backend.listen(self._closed) as heard_within:
+            while not self._closed.is_set():
+                try:
+                    current = self.cursor()
+                except Unavailable:
+                    if time.monotonic() >= deadline:
+                        raise
+                    was_gone = True
+                else:
+                    if current != cursor or was_gone or time.monotonic() >= deadline:
+                        return current
+                pause_s = max(0.0, min(look_again_s, POLL_S, deadline - time.monotonic()))
+                look_again_s = FIRST_LOOK_S if heard_within(pause_s) else min(look_again_s * 2, POLL_S)
+        return cursor
+
+    def close(self) -> None:
+        self._closed.set()
+        self._backend.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        if self._closed.is_set():
+            raise Unavailable(f"the registry at {self.uri} was closed; open it again")
+        try:
+            connection = self._backend.engine().connect()
+        except PoolTimeout:
+            raise Unavailable(f"every connection to {self.uri} is busy; try again") from None
+        with connection:
+            yield connection
+
+    def _write_once(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._connection() as connection:
+            connection.exec_driver_sql(self._backend.begin_write)
+            try:
+                now = time.time_ns() // 1_000_000
+                result = work(Transaction(connection, now, self._acting()), *args, **kwargs)
+            except BaseException:
+                _roll_back(connection)
+                raise
+            try:
+                connection.exec_driver_sql("COMMIT")
+            except DBAPIError as error:
+                _roll_back(connection)
+                if error.connection_invalidated:  # nobody knows whether it was committed: never run it again
+                    raise self._explained(error) from error
+                raise
+            return result
+
+    def _acting(self) -> str | None:
+        actor = self._actor()
+        if actor is None:
+            return None
+        return actor.replace("\0", "").encode(errors="replace").decode()[:MAX_ACTOR_CHARS]
+
+    def _explained(self, error: DBAPIError) -> RegistryError:
+        cause = str(error.orig).strip().split("\n")[0]
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            return Unavailable(f"the registry at {self.uri} does not answer: {cause}; try again")
+        if type(error) is DBAPIError or type(error).__name__ == "DatabaseError":
+            return Unavailable(f"the registry at {self.uri} is damaged: {cause}; restore it from a backup")
+        if isinstance(error, IntegrityError):
+            return RegistryError("the registry refused a change that would contradict itself; nothing was changed")
+        return InvalidParameter(f"the registry at {self.uri} cannot hold such a value; nothing was changed")
+
+
+def _read_cursor(connection: Connection) -> str:
+    row = connection.execute(_READ_CURSOR).one()
+    return f"{row.database_id}.{row.change_seq}.{row.change_nonce}"
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except Exception:  # the database ends the transaction of a connection that it loses
+        with suppress(Exception):
+            connection.invalidate()

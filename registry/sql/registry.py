@@ -1,0 +1,305 @@
+"""`SqlRegistry`: checks what it is given, then runs one function in one transaction."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from registry.artifacts import LocalArtifacts, Manifest
+from registry.core import AliasChange, ModelVersion, Page, RegisteredModel
+from registry.errors import InvalidParameter, NotFound
+from registry.names import (
+    MAX_DESCRIPTION_CHARS,
+    MAX_REASON_CHARS,
+    MAX_RUN_ID_CHARS,
+    MAX_RUN_LINK_CHARS,
+    check_alias,
+    check_model_name,
+    check_new_alias,
+    check_optional_text,
+    check_own_tag_key,
+    check_tag_value,
+    check_tags,
+    check_text,
+    check_version,
+)
+from registry.sql import aliases, models, search, versions
+from registry.sql.database import Backend, Database
+from registry.sql.files import find_destination, record_destination
+from registry.sql.paging import check_max_results
+from registry.sql.rows import read_model, read_version
+from registry.sql.sources import resolve_source
+from registry.sql.tracking import SqlTracking
+from registry.uri import ModelUri
+
+MAX_HISTORY_PAGE = 1_000
+
+Actor = str | Callable[[], str | None] | None
+
+
+def default_actor() -> str | None:
+    """Who changes things when nobody logged in: `TURNOUT_ACTOR`, else the login name."""
+    if actor := os.environ.get("TURNOUT_ACTOR"):
+        return actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+class SqlRegistry:
+    """`Registry` in a SQLite file or a PostgreSQL database; safe for use by many threads at once.
+
+    *beside* is the folder of a SQLite file. *actor* is a name, or a function that tells who acts at this moment.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        beside: Path | None = None,
+        artifacts_destination: str | None = None,
+        actor: Actor = None,
+        allowed_sources: Sequence[str] = (),
+    ) -> None:
+        given = default_actor if actor is None else actor
+        self._database = Database(backend, given if callable(given) else lambda: given)
+        self._beside = beside
+        self._allowed_sources = tuple(allowed_sources)
+        self._tracking = SqlTracking(self._database)
+        if artifacts_destination is not None:
+            record_destination(self._database, artifacts_destination, beside)
+
+    @property
+    def uri(self) -> str:
+        return self._database.uri
+
+    @property
+    def artifacts(self) -> LocalArtifacts:
+        return LocalArtifacts(find_destination(self._database, self._beside))
+
+    @property
+    def tracking(self) -> SqlTracking:
+        return self._tracking
+
+    def close(self) -> None:
+        """Close every connection and end a pending `wait` soon. Safe to call twice."""
+        self._database.close()
+
+    def __enter__(self) -> SqlRegistry:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Registered models
+
+    def create_registered_model(
+        self, name: str, tags: Mapping[str, Any] | None = None, description: str | None = None
+    ) -> RegisteredModel:
+        checked = check_model_name(name), check_tags(tags), _check_description(description)
+        return self._database.change(models.create_model, *checked)
+
+    def get_registered_model(self, name: str) -> RegisteredModel:
+        return self._database.snapshot(read_model, check_model_name(name))
+
+    def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
+        return self._database.change(models.rename_model, check_model_name(name), check_model_name(new_name))
+
+    def update_registered_model(self, name: str, description: str | None = None) -> RegisteredModel:
+        checked = check_model_name(name), _check_description(description)
+        return self._database.change(models.describe_model, *checked)
+
+    def delete_registered_model(self, name: str) -> None:
+        self._database.change(models.delete_model, check_model_name(name))
+
+    def search_registered_models(
+        self,
+        filter_string: str | None = None,
+        max_results: int = 100,
+        order_by: Sequence[str] | None = None,
+        page_token: str | None = None,
+    ) -> Page[RegisteredModel]:
+        query = search.model_query(filter_string, max_results, order_by, page_token)
+        return self._database.snapshot(search.find_models, query)
+
+    def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[ModelVersion]:
+        wanted = [versions.check_stage(each) for each in stages or ()]
+        return self._database.snapshot(versions.read_newest_of_stages, check_model_name(name), wanted)
+
+    def set_registered_model_tag(self, name: str, key: str, value: Any) -> None:
+        checked = check_model_name(name), check_own_tag_key(key), check_tag_value(value)
+        self._database.change(models.set_model_tag, *checked)
+
+    def delete_registered_model_tag(self, name: str, key: str) -> None:
+        self._database.change(models.delete_model_tag, check_model_name(name), check_own_tag_key(key))
+
+    # Model versions
+
+    def create_model_version(
+        self,
+        name: str,
+        source: str,
+        run_id: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        run_link: str | None = None,
+        description: str | None = None,
+        await_creation_for: int | None = None,  # noqa: ARG002  # MLflow's; here a version is ready at once
+        model_id: str | None = None,
+    ) -> ModelVersion:
+        check_model_name(name)
+        kept = check_tags(tags)
+        link = check_optional_text(run_link, "run link", MAX_RUN_LINK_CHARS)
+        text = _check_description(description)
+        run = check_optional_text(run_id, "run id", MAX_RUN_ID_CHARS)
+        origin = self._database.snapshot(resolve_source, source, run, model_id, self._allowed_sources)
+        self._database.read(versions.check_prompt_source, name, origin)
+        if origin.prefix is not None:
+            try:
+                origin = versions.with_manifest(origin, self.artifacts.manifest(origin.prefix))
+            except NotFound:
+                raise InvalidParameter(
+                    f"source {origin.source} has no files in this registry: upload them before registering"
+                ) from None
+        return self._database.change(versions.add_version, name, origin, kept, link, text)
+
+    def copy_model_version(self, src_model_uri: str, dst_name: str) -> ModelVersion:
+        uri = ModelUri.parse(src_model_uri)
+        return self._database.change(versions.copy_version, uri, check_model_name(dst_name))
+
+    def get_model_version(self, name: str, version: str | int) -> ModelVersion:
+        return self._database.read(read_version, check_model_name(name), check_version(version))
+
+    def update_model_version(self, name: str, version: str | int, description: str | None = None) -> ModelVersion:
+        checked = check_model_name(name), check_version(version), _check_description(description)
+        return self._database.change(versions.describe_version, *checked)
+
+    def delete_model_version(self, name: str, version: str | int) -> None:
+        self._database.change(versions.delete_version, check_model_name(name), check_version(version))
+
+    def search_model_versions(
+        self,
+        filter_string: str | None = None,
+        max_results: int = 10_000,
+        order_by: Sequence[str] | None = None,
+        page_token: str | None = None,
+    ) -> Page[ModelVersion]:
+        query = search.version_query(filter_string, max_results, order_by, page_token)
+        return self._database.read(search.find_versions, query)
+
+    def get_model_version_download_uri(self, name: str, version: str | int) -> str:
+        return self._database.read(versions.read_location, check_model_name(name), check_version(version))
+
+    def get_model_version_manifest(self, name: str, version: str | int) -> Manifest | None:
+        checked = check_model_name(name), check_version(version)
+        return self._database.snapshot(versions.read_version_manifest, *checked)
+
+    def transition_model_version_stage(
+        self, name: str, version: str | int, stage: str, archive_existing_versions: bool = False
+    ) -> ModelVersion:
+        checked = check_model_name(name), check_version(version), versions.check_stage(stage)
+        if archive_existing_versions and checked[2] in {"None", "Archived"}:
+            raise InvalidParameter(f"archive_existing_versions works for Staging and Production, not for {checked[2]}")
+        return self._database.change(versions.move_to_stage, *checked, archive_existing_versions)
+
+    def set_model_version_tag(
+        self,
+        name: str,
+        version: str | int | None = None,
+        key: str | None = None,
+        value: Any = None,
+        stage: str | None = None,
+    ) -> None:
+        checked = check_model_name(name), _check_place(version, stage), check_own_tag_key(key)
+        self._database.change(versions.set_version_tag, *checked, check_tag_value(value))
+
+    def delete_model_version_tag(
+        self, name: str, version: str | int | None = None, key: str | None = None, stage: str | None = None
+    ) -> None:
+        checked = check_model_name(name), _check_place(version, stage), check_own_tag_key(key)
+        self._database.change(versions.delete_version_tag, *checked)
+
+    # Aliases
+
+    def set_registered_model_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str | int,
+        *,
+        expected_version: str | int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        checked = check_model_name(name), check_new_alias(alias), check_version(version)
+        terms = _check_expected(expected_version), _check_reason(reason)
+        aliases.warn_of(self._database.change(aliases.set_alias, *checked, *terms))
+
+    def delete_registered_model_alias(
+        self, name: str, alias: str, *, expected_version: str | int | None = None, reason: str | None = None
+    ) -> None:
+        terms = _check_expected(expected_version), _check_reason(reason)
+        self._database.change(aliases.delete_alias, check_model_name(name), check_alias(alias), *terms)
+
+    def get_model_version_by_alias(self, name: str, alias: str, *, at: datetime | None = None) -> ModelVersion:
+        checked = check_model_name(name), check_alias(alias)
+        if at is None:
+            return self._database.read(aliases.read_version_by_alias, *checked)
+        return self._database.snapshot(aliases.read_version_by_alias_at, *checked, int(at.timestamp() * 1000))
+
+    def get_alias_history(
+        self, name: str, alias: str, max_results: int = 100, page_token: str | None = None
+    ) -> Page[AliasChange]:
+        limit = check_max_results(max_results, MAX_HISTORY_PAGE)
+        checked = check_model_name(name), check_alias(alias)
+        return self._database.snapshot(aliases.read_history, *checked, limit, page_token)
+
+    def rollback_alias(
+        self,
+        name: str,
+        alias: str,
+        *,
+        expected_version: str | int | None = None,
+        reason: str | None = None,
+    ) -> AliasChange:
+        terms = _check_expected(expected_version), _check_reason(reason)
+        return self._database.change(aliases.roll_back_alias, check_model_name(name), check_new_alias(alias), *terms)
+
+    # Following
+
+    def resolve(self, uri: ModelUri | str) -> ModelVersion:
+        parsed = ModelUri.parse(uri) if isinstance(uri, str) else uri
+        if parsed.name is None:
+            raise InvalidParameter(f"{parsed} is a logged model, not a version of a registered model")
+        if parsed.version is not None:
+            return self._database.read(read_version, parsed.name, parsed.version)
+        if parsed.alias is not None:
+            return self._database.read(aliases.read_version_by_alias, parsed.name, parsed.alias)
+        return self._database.snapshot(aliases.read_latest_version, parsed.name)
+
+    def cursor(self) -> str:
+        return self._database.cursor()
+
+    def wait(self, cursor: str, timeout: float) -> str:
+        return self._database.wait(cursor, timeout)
+
+
+def _check_description(description: object) -> str | None:
+    return check_optional_text(description, "description", MAX_DESCRIPTION_CHARS)
+
+
+def _check_reason(reason: object) -> str | None:
+    return check_optional_text(reason, "reason", MAX_REASON_CHARS)
+
+
+def _check_expected(version: object) -> int | None:
+    return None if version is None else check_version(version)
+
+
+def _check_place(version: object, stage: object) -> int | str:
+    if (version is None) == (stage is None):
+        raise InvalidParameter("name the version by its number or by its stage, one of the two")
+    return check_version(version) if stage is None else versions.check_stage(check_text(stage, "stage", 20))

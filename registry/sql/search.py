@@ -1,0 +1,154 @@
+"""Searches: parsed filters and orders as SQL expressions with bound parameters, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, collate, exists, func, literal, select
+from sqlalchemy.types import Text
+
+from registry.core import ModelVersion, Page, RegisteredModel
+from registry.sql.grammar import LISTED, NUMERIC, TEXTUAL, Comparison, parse_filter, parse_order
+from registry.sql.paging import check_max_results, read_page_token, write_page_token
+from registry.sql.rows import SELECT_MODEL, SELECT_PLAIN_VERSION, as_models, as_version
+from registry.sql.schema import model_tags, models, version_tags, versions
+
+MAX_MODELS_PAGE = 1_000
+MAX_VERSIONS_PAGE = 200_000
+IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
+
+_MODEL_ATTRIBUTES = {"name": LISTED}
+_VERSION_ATTRIBUTES = {"name": LISTED, "run_id": LISTED, "source_path": TEXTUAL, "version_number": NUMERIC}
+_MODEL_ORDER = {"name": "name", "timestamp": "updated_at", "last_updated_timestamp": "updated_at"}
+_VERSION_ORDER = {
+    "name": "name",
+    "version_number": "number",
+    "creation_timestamp": "created_at",
+    "last_updated_timestamp": "updated_at",
+}
+_MODEL_COLUMNS: dict[str, ColumnElement[Any]] = {"name": models.c.name, "updated_at": models.c.updated_at}
+_VERSION_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "name": models.c.name,
+    "run_id": versions.c.run_id,
+    "source_path": versions.c.source,
+    "version_number": versions.c.number,
+    "number": versions.c.number,
+    "created_at": versions.c.created_at,
+    "updated_at": versions.c.updated_at,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One page of a search: what must hold, in which order, from where, how many."""
+
+    comparisons: tuple[Comparison, ...]
+    order: tuple[tuple[str, bool], ...]
+    limit: int
+    offset: int
+
+
+def model_query(
+    filter_string: str | None, max_results: int, order_by: Sequence[str] | None, page_token: str | None
+) -> Query:
+    return Query(
+        parse_filter(filter_string, _MODEL_ATTRIBUTES),
+        _with_ties(parse_order(order_by, _MODEL_ORDER), ("name", False)),
+        check_max_results(max_results, MAX_MODELS_PAGE),
+        read_page_token(page_token, "offset") or 0,
+    )
+
+
+def version_query(
+    filter_string: str | None, max_results: int, order_by: Sequence[str] | None, page_token: str | None
+) -> Query:
+    order = parse_order(order_by, _VERSION_ORDER) or (("updated_at", True),)
+    return Query(
+        parse_filter(filter_string, _VERSION_ATTRIBUTES),
+        _with_ties(order, ("name", False), ("number", True)),
+        check_max_results(max_results, MAX_VERSIONS_PAGE),
+        read_page_token(page_token, "offset") or 0,
+    )
+
+
+def _with_ties(order: tuple[tuple[str, bool], ...], *ties: tuple[str, bool]) -> tuple[tuple[str, bool], ...]:
+    """The order with what decides between equals, so that pages never overlap."""
+    named = {column for column, _ in order}
+    return order + tuple(each for each in ties if each[0] not in named)
+
+
+def find_models(connection: Connection, query: Query) -> Page[RegisteredModel]:
+    tags = model_tags, model_tags.c.model_id == models.c.id
+    conditions = _conditions(query, _MODEL_COLUMNS, *tags, dialect=connection.dialect.name)
+    order = _order(query, _MODEL_COLUMNS)
+    page = select(models.c.id).where(*conditions).order_by(*order).limit(query.limit + 1).offset(query.offset)
+    rows = connection.execute(SELECT_MODEL.where(models.c.id.in_(page)).order_by(*order)).all()
+    return Page(as_models(connection, rows[: query.limit]), _next_token(query, len(rows)))
+
+
+def find_versions(connection: Connection, query: Query) -> Page[ModelVersion]:
+    tags = version_tags, version_tags.c.version_id == versions.c.id
+    conditions = _conditions(query, _VERSION_COLUMNS, *tags, dialect=connection.dialect.name)
+    order = _order(query, _VERSION_COLUMNS)
+    page = (
+        select(versions.c.id)
+        .join_from(versions, models)
+        .where(*conditions)
+        .order_by(*order)
+        .limit(query.limit + 1)
+        .offset(query.offset)
+    )
+    rows = connection.execute(SELECT_PLAIN_VERSION.where(versions.c.id.in_(page)).order_by(*order)).all()
+    return Page([as_version(row) for row in rows[: query.limit]], _next_token(query, len(rows)))
+
+
+def _next_token(query: Query, found: int) -> str | None:
+    return write_page_token("offset", query.offset + query.limit) if found > query.limit else None
+
+
+def _order(query: Query, columns: dict[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [columns[key].desc() if descends else columns[key].asc() for key, descends in query.order]
+
+
+def _conditions(
+    query: Query, columns: dict[str, ColumnElement[Any]], tags: Table, same: ColumnElement[bool], dialect: str
+) -> list[ColumnElement[bool]]:
+    """SQL conditions; prompts share the tables and are left out unless they are asked for."""
+    is_prompt = exists().where(same, tags.c.key == IS_PROMPT_TAG, tags.c.value == "true")
+    conditions: list[ColumnElement[bool]] = []
+    wants_prompts = False
+    for each in query.comparisons:
+        if each.is_tag and each.key == IS_PROMPT_TAG and each.operator in {"=", "!="}:
+            wants_prompts = (each.value == "true") == (each.operator == "=")
+        elif each.is_tag:
+            conditions.append(exists().where(same, tags.c.key == each.key, _condition(tags.c.value, each, dialect)))
+        else:
+            conditions.append(_condition(columns[each.key], each, dialect))
+    return [*conditions, is_prompt if wants_prompts else ~is_prompt]
+
+
+def _condition(column: ColumnElement[Any], each: Comparison, dialect: str) -> ColumnElement[bool]:
+    if isinstance(each.value, tuple):
+        return column.in_(each.value) if each.operator == "IN" else column.not_in(each.value)
+    if each.operator == "LIKE":
+        return _like(column, str(each.value), dialect)
+    if each.operator == "ILIKE":
+        return _ilike(column, str(each.value), dialect)
+    return column.op({"=": "=", "!=": "<>"}.get(each.operator, each.operator), is_comparison=True)(each.value)
+
+
+def _like(column: ColumnElement[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
+    """Case-sensitive: SQLite's LIKE is not, its GLOB is."""
+    if dialect != "sqlite":
+        return column.like(pattern, escape="")
+    quoted = "".join(f"[{each}]" if each in "[*?" else each for each in pattern)
+    return column.op("GLOB", is_comparison=True)(quoted.replace("%", "*").replace("_", "?"))
+
+
+def _ilike(column: ColumnElement[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
+    """Folds the case of ASCII letters only, on both databases."""
+    if dialect == "sqlite":
+        return column.like(pattern)
+    return func.lower(column).like(func.lower(collate(literal(pattern, Text()), "C")), escape="")

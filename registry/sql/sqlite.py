@@ -1,0 +1,308 @@
+"""One SQLite file: which library opens it, how it is created, and what happens when it goes away.
+
+A file that has been opened is never created again: when it vanishes the registry is `Unavailable`, and when
+it is back, or another stands in its place, that one is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from registry.errors import InvalidUri, RegistryError, Unavailable
+from registry.sql.migrate import is_current, migrate
+
+BUSY_TIMEOUT_S = 5.0
+JOURNAL_SIZE_LIMIT = 64 << 20
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "fuse.glusterfs"}
+WATCH_STEP_MS = 5
+WATCH_DEBOUNCE_MS = 10
+SUFFIXES = ("", "-wal", "-journal")
+
+Identity = tuple[int, int]
+
+logger = logging.getLogger(__name__)
+
+
+def holds_wal_fix(version: tuple[int, ...]) -> bool:
+    """Whether a SQLite of this version cannot lose pages when two connections write and checkpoint at once."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def choose_driver() -> ModuleType:
+    """The SQLite library to use: pysqlite3's when its version holds the fix, else Python's."""
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        return sqlite3
+    return dbapi2 if holds_wal_fix(dbapi2.sqlite_version_info) else sqlite3
+
+
+class SqliteFile:
+    """The backend for one file. Thread-safe; the lock guards everything that begins with `_`.
+
+    `_last` is the file that was opened last, and the write-ahead log that it had then.
+    """
+
+    begin_write = "BEGIN IMMEDIATE"
+    begin_snapshot = "BEGIN"
+    notify: str | None = None
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path.absolute()
+        self._driver = choose_driver()
+        if not holds_wal_fix(self._driver.sqlite_version_info):
+            version = self._driver.sqlite_version
+            logger.warning("SQLite %s can lose pages in WAL mode, so the slower DELETE mode is used", version)
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._identity: Identity | None = None
+        self._last: tuple[Identity, Identity | None] | None = None
+        _refuse_network_file_system(self.path)
+        if create and not self.path.exists():
+            self._create()
+        self.engine()
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    def engine(self) -> Engine:
+        """The engine on the file that lies at the path at this moment."""
+        try:
+            identity = _identify(self.path)
+        except OSError as problem:
+            self._forget()
+            raise Unavailable(f"there is no registry at {self.uri}: {problem.strerror or problem}") from None
+        engine = self._engine
+        return self._open(identity) if engine is None or self._identity != identity else engine
+
+    def may_retry(self, _error: DBAPIError, /) -> bool:
+        return False  # the busy timeout has waited already
+
+    @contextmanager
+    def listen(self, stop: threading.Event) -> Iterator[Callable[[float], bool]]:
+        """Watch the folder, for a commit shows in `<file>-wal` and seldom in the file itself."""
+        ears = _FolderEars(self.path, stop)
+        try:
+            yield ears.heard_within
+        finally:
+            ears.close()
+
+    def close(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            engine, self._engine, self._identity = self._engine, None, None
+        if engine is not None:
+            engine.dispose()
+
+    def _open(self, identity: Identity) -> Engine:
+        with self._lock:
+            if self._engine is not None and self._identity == identity:
+                return self._engine
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+            self._remove_log_of_another(identity)
+            engine = _build_engine(self._driver, self.path, "rw")
+            try:
+                _check(self._driver, self.path, engine)
+            except DBAPIError as error:
+                engine.dispose()
+                raise _explained(self.path, error) from error
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine, self._identity = engine, identity
+            self._last = identity, _identify_if_there(Path(f"{self.path}-wal"))
+            return engine
+
+    def _remove_log_of_another(self, identity: Identity) -> None:
+        """SQLite would read another file's write-ahead log into this one, for it knows them by name alone."""
+        if self._last is None or self._last[0] == identity or self._last[1] is None:
+            return
+        if _identify_if_there(Path(f"{self.path}-wal")) == self._last[1]:
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def _create(self) -> None:
+        """Make the file beside its place and link it there whole: nobody ever sees a half-made one."""
+        if not self.path.parent.is_dir():
+            raise Unavailable(f"cannot create {self.path}: there is no folder {self.path.parent}; make it first")
+        fresh = self.path.with_name(f".{self.path.name}.{token_hex(8)}.new")
+        try:
+            engine = _build_engine(self._driver, fresh, "rwc")
+            try:
+                _migrate(engine)
+            finally:
+                engine.dispose()
+            _place(fresh, self.path)
+            _sync_folder(self.path.parent)
+        except (OSError, DBAPIError) as problem:
+            cause = problem.orig if isinstance(problem, DBAPIError) else problem
+            raise Unavailable(f"cannot create {self.path}: {cause}") from problem
+        finally:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{fresh}{suffix}").unlink(missing_ok=True)
+
+
+class _FolderEars:
+    """Hears writes to one SQLite file. Where the folder cannot be watched it hears nothing, and waits."""
+
+    def __init__(self, path: Path, stop: threading.Event) -> None:
+        from watchfiles._rust_notify import RustNotify
+
+        self._stop = stop
+        self._names = {f"{path}{suffix}" for suffix in SUFFIXES}
+        self._watcher: RustNotify | None = None
+        with suppress(OSError, RuntimeError):
+            self._watcher = RustNotify([str(path.parent)], False, False, 300, False, False)
+
+    def heard_within(self, seconds: float) -> bool:
+        if self._watcher is None:
+            self._stop.wait(seconds)
+            return False
+        timeout_ms = max(1, round(seconds * 1000))
+        changes = self._watcher.watch(WATCH_DEBOUNCE_MS, WATCH_STEP_MS, timeout_ms, self._stop)
+        if changes == "signal":  # the watcher has swallowed a Ctrl-C
+            raise KeyboardInterrupt
+        return isinstance(changes, set) and any(path in self._names for _, path in changes)
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+
+
+def _build_engine(driver: ModuleType, path: Path, mode: str) -> Engine:
+    address = f"file:{quote(str(path))}?mode={mode}"
+
+    def connect() -> Any:
+        return driver.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=256)
+
+    engine = create_engine(
+        "sqlite://",
+        module=driver,
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=BUSY_TIMEOUT_S,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+    )
+    if mode != "ro":
+        event.listen(engine, "connect", _prepare)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    version = tuple(int(part) for part in cursor.execute("SELECT sqlite_version()").fetchone()[0].split("."))
+    cursor.execute(f"PRAGMA journal_mode={'WAL' if holds_wal_fix(version) else 'DELETE'}")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA temp_store=MEMORY")
+    cursor.execute(f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}")
+    cursor.close()
+
+
+def _check(driver: ModuleType, path: Path, engine: Engine) -> None:
+    """Look before the first setting is made: a file that is not ours stays as it is, byte for byte."""
+    if path.stat().st_size == 0:
+        raise Unavailable(f"{path} is empty, which no registry is: restore it from a backup, or move it away")
+    onlooker = _build_engine(driver, path, "ro")
+    try:
+        with onlooker.connect() as connection:
+            current = is_current(connection)
+    finally:
+        onlooker.dispose()
+    if not current:
+        _migrate(engine)
+        return
+    with engine.connect():  # now, so that what is wrong with the file shows here
+        pass
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            migrate(connection)
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with suppress(OperationalError):
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+
+def _explained(path: Path, error: DBAPIError) -> RegistryError:
+    cause = str(error.orig)
+    if "locked" in cause or "busy" in cause:
+        return Unavailable(f"the registry {path} is locked by another process; try again")
+    if isinstance(error, OperationalError):
+        return Unavailable(f"the registry {path} cannot be opened: {cause}")
+    return Unavailable(f"{path} is damaged or no registry: {cause}; it was left as it is: restore it from a backup")
+
+
+def _place(fresh: Path, path: Path) -> None:
+    try:
+        os.link(fresh, path)
+    except FileExistsError:  # another process was faster, and its file is as good
+        return
+    except OSError as problem:
+        if problem.errno not in {errno.EPERM, errno.ENOTSUP}:
+            raise
+        fresh.rename(path)  # a file system without hard links
+
+
+def _identify(path: Path) -> Identity:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _identify_if_there(path: Path) -> Identity | None:
+    try:
+        return _identify(path)
+    except OSError:
+        return None
+
+
+def _refuse_network_file_system(path: Path) -> None:
+    """SQLite's locks and shared memory do not work between hosts."""
+    try:
+        device = os.stat(path.parent).st_dev
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+            kind = after.split()[0]
+            if kind in NETWORK_FILE_SYSTEMS:
+                raise InvalidUri(
+                    f"{path} lies on a network file system ({kind}), where SQLite loses data: use PostgreSQL"
+                )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

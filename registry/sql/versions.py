@@ -1,0 +1,210 @@
+"""Model versions: add, copy, describe, move between stages, tag, delete. Functions on a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from registry.artifacts import Manifest
+from registry.core import ModelVersion
+from registry.errors import InvalidParameter, NotFound
+from registry.names import DIGEST_TAG, MAX_TAGS, shown
+from registry.sql.aliases import delete_aliases_of_version
+from registry.sql.database import Transaction
+from registry.sql.manifests import add_manifest, delete_unused_manifests, read_manifest
+from registry.sql.models import add_model, has_model, touch_model
+from registry.sql.rows import (
+    SELECT_MODEL,
+    STAGES,
+    find_model,
+    find_version,
+    no_such_model,
+    no_such_version,
+    read_version,
+    versions_by_id,
+)
+from registry.sql.schema import models, version_tags, versions
+from registry.sql.sources import PROMPT_SOURCE, Origin, concrete_uri, resolve_source
+from registry.uri import ModelUri
+
+IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
+
+_LOCATION = (
+    select(versions.c.location, versions.c.digest)
+    .join_from(versions, models)
+    .where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
+)
+_TAKE_NUMBER = (
+    update(models)
+    .where(models.c.id == bindparam("this"))
+    .values(last_version=models.c.last_version + 1, updated_at=bindparam("now"))
+)
+_INSERT = insert(versions)
+_INSERT_TAG = insert(version_tags)
+
+
+def add_version(
+    transaction: Transaction,
+    name: str,
+    origin: Origin,
+    tags: Mapping[str, str],
+    run_link: str | None,
+    description: str | None,
+) -> ModelVersion:
+    """Insert a model's next version; numbers are dense and never used again."""
+    connection = transaction.connection
+    model = find_model(connection, name)
+    number = model.last_version + 1
+    connection.execute(_TAKE_NUMBER, {"this": model.id, "now": transaction.now})
+    digest = add_manifest(connection, origin.manifest) if origin.manifest is not None else None
+    row = {
+        "model_id": model.id,
+        "number": number,
+        "created_at": transaction.now,
+        "updated_at": transaction.now,
+        "description": description or "",
+        "user_id": transaction.actor,
+        "stage": "None",
+        "source": origin.source,
+        "location": origin.location,
+        "run_id": origin.run_id or None,
+        "run_link": run_link or "",
+        "status": "READY",
+        "logged_model_id": origin.model_id,
+        "digest": digest,
+    }
+    (version_id,) = connection.execute(_INSERT, row).inserted_primary_key or (0,)
+    _add_tags(connection, version_id, dict(tags) | ({DIGEST_TAG: digest} if digest else {}))
+    return read_version(connection, name, number)
+
+
+def copy_version(transaction: Transaction, uri: ModelUri, dst_name: str) -> ModelVersion:
+    """Add a version that shares the files of another one, and make its model when there is none."""
+    connection = transaction.connection
+    concrete = concrete_uri(connection, uri)
+    assert concrete.name is not None
+    assert concrete.version is not None
+    source = read_version(connection, concrete.name, concrete.version)
+    origin = resolve_source(connection, str(concrete), None, None, ())
+    if not has_model(connection, dst_name):
+        add_model(transaction, dst_name, {}, None)
+    tags = {key: value for key, value in source.tags.items() if key != DIGEST_TAG}
+    return add_version(transaction, dst_name, origin, tags, source.run_link, source.description)
+
+
+def with_manifest(origin: Origin, manifest: Manifest | None) -> Origin:
+    return origin if manifest is None else replace(origin, manifest=manifest)
+
+
+def check_prompt_source(connection: Connection, name: str, origin: Origin) -> None:
+    """Only a prompt's version has no files."""
+    if origin.source != PROMPT_SOURCE:
+        return
+    row = connection.execute(SELECT_MODEL.where(models.c.name == name)).one_or_none()
+    if row is None:
+        raise no_such_model(name)
+    if f'"{IS_PROMPT_TAG}"' not in (row.tags or ""):
+        raise InvalidParameter(f"source {shown(origin.source)} is a local path, and model {shown(name)} is no prompt")
+
+
+def describe_version(transaction: Transaction, name: str, number: int, description: str | None) -> ModelVersion:
+    version = find_version(transaction.connection, name, number)
+    changed = {"description": description, "updated_at": transaction.now}
+    transaction.connection.execute(update(versions).where(versions.c.id == version.id).values(changed))
+    return read_version(transaction.connection, name, number)
+
+
+def delete_version(transaction: Transaction, name: str, number: int) -> None:
+    """Delete a version, and the aliases on it."""
+    connection = transaction.connection
+    version = find_version(connection, name, number)
+    digest = connection.execute(select(versions.c.digest).where(versions.c.id == version.id)).scalar()
+    delete_aliases_of_version(transaction, version.model_id, version.id, number)
+    connection.execute(delete(version_tags).where(version_tags.c.version_id == version.id))
+    connection.execute(delete(versions).where(versions.c.id == version.id))
+    touch_model(transaction, version.model_id)
+    delete_unused_manifests(connection, [digest])
+
+
+def read_location(connection: Connection, name: str, number: int) -> str:
+    """Where a version's files lie, as resolved when it was made."""
+    row = connection.execute(_LOCATION, {"name": name, "number": number}).one_or_none()
+    if row is None:
+        raise no_such_version(connection, name, number)
+    return str(row.location)
+
+
+def read_version_manifest(connection: Connection, name: str, number: int) -> Manifest | None:
+    row = connection.execute(_LOCATION, {"name": name, "number": number}).one_or_none()
+    if row is None:
+        raise no_such_version(connection, name, number)
+    return None if row.digest is None else read_manifest(connection, row.digest)
+
+
+def read_newest_of_stages(connection: Connection, name: str, stages: Sequence[str]) -> list[ModelVersion]:
+    """The newest version of each stage, with its aliases; no stages means all."""
+    row = connection.execute(SELECT_MODEL.where(models.c.name == name)).one_or_none()
+    if row is None:
+        raise no_such_model(name)
+    ids = dict(zip(STAGES, row[7:11], strict=True))
+    wanted = [ids[stage] for stage in stages or STAGES if ids[stage] is not None]
+    found = versions_by_id(connection, wanted, with_aliases=True)
+    return [found[each] for each in wanted]
+
+
+def move_to_stage(transaction: Transaction, name: str, number: int, stage: str, archive_existing: bool) -> ModelVersion:
+    connection = transaction.connection
+    version = find_version(connection, name, number)
+    if archive_existing:
+        others = (versions.c.model_id == version.model_id) & (versions.c.stage == stage)
+        archived = {"stage": "Archived", "updated_at": transaction.now}
+        connection.execute(update(versions).where(others, versions.c.id != version.id).values(archived))
+    moved = {"stage": stage, "updated_at": transaction.now}
+    connection.execute(update(versions).where(versions.c.id == version.id).values(moved))
+    touch_model(transaction, version.model_id)
+    return read_version(connection, name, number)
+
+
+def set_version_tag(transaction: Transaction, name: str, where: int | str, key: str, value: str) -> None:
+    """Set a tag on the version of a number, or on the newest of a stage."""
+    connection = transaction.connection
+    version_id = _tagged_version(connection, name, where)
+    this = (version_tags.c.version_id == version_id) & (version_tags.c.key == key)
+    if connection.execute(update(version_tags).where(this).values(value=value)).rowcount:
+        return
+    count = select(func.count()).select_from(version_tags).where(version_tags.c.version_id == version_id)
+    if connection.execute(count).scalar_one() >= MAX_TAGS:
+        raise InvalidParameter(f"this version of {shown(name)} has {MAX_TAGS} tags, which is the most")
+    _add_tags(connection, version_id, {key: value})
+
+
+def delete_version_tag(transaction: Transaction, name: str, where: int | str, key: str) -> None:
+    version_id = _tagged_version(transaction.connection, name, where)
+    this = (version_tags.c.version_id == version_id) & (version_tags.c.key == key)
+    transaction.connection.execute(delete(version_tags).where(this))
+
+
+def check_stage(stage: Any) -> str:
+    """The canonical spelling of a stage that was given in any case."""
+    for each in STAGES:
+        if isinstance(stage, str) and stage.lower() == each.lower():
+            return each
+    raise InvalidParameter(f"invalid stage {shown(stage)}: it must be one of {', '.join(STAGES)}")
+
+
+def _tagged_version(connection: Connection, name: str, where: int | str) -> int:
+    if isinstance(where, int):
+        return int(find_version(connection, name, where).id)
+    newest = read_newest_of_stages(connection, name, [where])
+    if not newest:
+        raise NotFound(f"model {shown(name)} has no version in stage {where}")
+    return int(find_version(connection, name, int(newest[0].version)).id)
+
+
+def _add_tags(connection: Connection, version_id: int, tags: Mapping[str, str]) -> None:
+    rows = [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()]
+    if rows:
+        connection.execute(_INSERT_TAG, rows)

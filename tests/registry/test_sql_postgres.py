@@ -1,0 +1,111 @@
+"""PostgreSQL: what happens when the server restarts, drops connections, or is somebody else's."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from registry.connection import connect
+from registry.errors import InvalidUri, Unavailable
+
+
+@pytest.fixture
+def address(postgres_url):
+    """The address of a new registry."""
+    return postgres_url()
+
+
+@pytest.fixture
+def kill_connections(postgres_cluster, address):
+    """Ends every connection to the registry's database, as an administrator may."""
+    name = address.split("/")[3].split("?")[0]
+
+    def kill():
+        postgres_cluster.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    return kill
+
+
+def test_tf143_dropped_connections_heal(address, kill_connections):
+    """After every connection was dropped, reads and writes work at once."""
+    with connect(address) as registry:
+        registry.create_registered_model("wine")
+
+        kill_connections()
+        assert registry.get_registered_model("wine").name == "wine"
+        kill_connections()
+        assert registry.create_registered_model("grape").name == "grape"
+        kill_connections()
+        assert len(registry.search_registered_models()) == 2
+
+
+def test_tf143_a_wait_survives_a_dropped_connection(address, kill_connections):
+    """A wait whose connection was dropped still sees the next change."""
+    with connect(address) as registry, connect(address) as other:
+        cursor = registry.cursor()
+        seen: list[str] = []
+        thread = threading.Thread(target=lambda: seen.append(registry.wait(cursor, 60)))
+        thread.start()
+
+        kill_connections()
+        other.create_registered_model("wine")
+        thread.join(30)
+
+        assert seen == [other.cursor()]
+
+
+def test_tf143_restart(postgres_cluster, address):
+    """While the server is away calls are Unavailable; when it is back the same registry works."""
+    with connect(address) as registry:
+        registry.create_registered_model("wine")
+        cursor = registry.cursor()
+
+        postgres_cluster.stop()
+        try:
+            for call in (
+                registry.cursor,
+                lambda: registry.create_registered_model("grape"),
+                lambda: registry.wait(cursor, 0.1),
+            ):
+                with pytest.raises(Unavailable):
+                    call()
+        finally:
+            postgres_cluster.start()
+
+        assert registry.wait(cursor, 0) == cursor
+        assert [each.name for each in registry.search_registered_models()] == ["wine"]
+
+
+def test_mlflow_database_is_refused_untouched(postgres_cluster):
+    """A database with MLflow's tables is refused and gets none of ours."""
+    address = postgres_cluster.new_database()
+    name = address.split("/")[3].split("?")[0]
+    postgres_cluster.execute("CREATE TABLE registered_models (name text)", name)
+
+    with pytest.raises(InvalidUri, match="turnout import mlflow"):
+        connect(address)
+
+    with pytest.raises(Exception, match="does not exist"):
+        postgres_cluster.execute("SELECT * FROM turnout_state", name)
+
+
+def test_tf145_a_lock_that_is_not_given_back(postgres_cluster, address):
+    """A write that another session blocks is Unavailable after the lock time-out; reads go on."""
+    import psycopg
+
+    with connect(address) as registry, psycopg.connect(address) as other:
+        other.execute("SELECT * FROM turnout_state FOR UPDATE")
+
+        with pytest.raises(Unavailable, match="lock"):
+            registry.create_registered_model("wine")
+
+        assert registry.search_registered_models() == []
+        other.rollback()
+        assert registry.create_registered_model("wine").name == "wine"
+
+
+def test_unknown_database(postgres_cluster):
+    """A database that is not there is Unavailable, named without SQL."""
+    with pytest.raises(Unavailable, match="nowhere"):
+        connect(postgres_cluster.url("nowhere"))
