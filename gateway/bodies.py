@@ -1,0 +1,48 @@
+"""Reads a request's body: whole, within its limit, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.errors import BodyStalled, ClientGone, PayloadTooLarge
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+IDLE_TIMEOUT_S = 20.0
+
+
+async def read_body(receive: Receive, announced: bytes | None, max_bytes: int) -> bytes:
+    """The body; raises `PayloadTooLarge` before reading what is over *max_bytes*, `BodyStalled` when it stalls."""
+    if announced is not None and announced.isdigit() and int(announced) > max_bytes:
+        raise PayloadTooLarge(f"the body announces {int(announced)} bytes; at most {max_bytes} are taken")
+    message = await _next(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return _bounded(body, max_bytes)
+    parts, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await _next(receive)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise PayloadTooLarge(f"the body is longer than the {max_bytes} bytes that are taken")
+    return b"".join(parts)
+
+
+def _bounded(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes:
+        raise PayloadTooLarge(f"the body has {len(body)} bytes; at most {max_bytes} are taken")
+    return body
+
+
+async def _next(receive: Receive) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(IDLE_TIMEOUT_S):
+            message = await receive()
+    except TimeoutError:
+        raise BodyStalled(f"the body stopped coming for {IDLE_TIMEOUT_S:.0f} s") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone("the client went away before its body was complete")
+    return message

@@ -1,0 +1,43 @@
+"""One prediction, from the endpoint's split to the model's answer: the whole data path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+
+from gateway.endpoints import Endpoint
+from gateway.errors import NoSuchEndpoint, NotReady
+from gateway.servable import Servable
+from gateway.worker.frames import Payload
+
+Decode = Callable[[Servable], Payload]
+
+
+async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None) -> tuple[Payload, Servable, str]:
+    """Answer with whichever version the endpoint's split picks, or with the *version* asked for while it is warm.
+
+    *decode* turns the request's body into a payload by the signature of the version that was picked. Gives
+    the answer, the servable that gave it and its role.
+    """
+    split = endpoint.split
+    if split is None:
+        raise NotReady(f"endpoint {endpoint.name!r} has no version to serve yet: {_why(endpoint)}")
+    servable, role = split.pick(random()) if version is None else _pinned(endpoint, version)
+    # No await between reading the split and taking the lease: a swap cannot slip in between, so a leased
+    # servable is never one that has been retired.
+    with servable.lease():
+        return await servable.predict(decode(servable)), servable, role
+
+
+def _pinned(endpoint: Endpoint, version: str) -> tuple[Servable, str]:
+    assert endpoint.split is not None
+    warm = {each.resolved.label: (each, role) for each, role, _ in endpoint.split.shares()}
+    if version not in warm:
+        raise NoSuchEndpoint(
+            f"endpoint {endpoint.name!r} has no version {version!r} that is warm; it has: {', '.join(warm)}"
+        )
+    return warm[version]
+
+
+def _why(endpoint: Endpoint) -> str:
+    return endpoint.last_error.message if endpoint.last_error else "it is starting"

@@ -1,0 +1,74 @@
+"""The border between serving and the place where models run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from gateway.config import EndpointConfig
+from gateway.worker.frames import Payload
+from registry import ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a replica loads: verified files, of a model version or of a directory without one."""
+
+    path: Path
+    digest: str
+    mlmodel: dict[str, Any] = field(repr=False)
+    version: ModelVersion | None = None
+    alias: str | None = None
+
+    @property
+    def signature(self) -> dict[str, Any] | None:
+        """As the MLmodel file has it, marked where it came from type hints: then only `inputs` may be sent."""
+        signature = self.mlmodel.get("signature")
+        if signature and self.mlmodel.get("is_signature_from_type_hint"):
+            return {**signature, "is_signature_from_type_hint": True}
+        return cast(dict[str, Any] | None, signature)
+
+    @property
+    def label(self) -> str:
+        """The version's number, or for a directory the start of its digest."""
+        return self.version.version if self.version else self.digest.removeprefix("sha256:")[:12]
+
+
+class Replica(Protocol):
+    """One loaded copy of a model."""
+
+    @property
+    def outstanding(self) -> int:
+        """How many predictions were sent to it and are not answered."""
+
+    async def predict(self, payload: Payload) -> Payload:
+        """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`.
+
+        Cancelling does not stop the model.
+        """
+
+    def is_stuck(self) -> bool:
+        """Whether the request that it works on has been given up by its caller."""
+
+    def kill(self, reason: str | None = None) -> None:
+        """End it now; what was sent to it raises `ReplicaDied`. Returns before it is gone."""
+
+    async def closed(self) -> str:
+        """Wait until its process is gone; says how it ended, as a phrase."""
+
+    async def close(self) -> None:
+        """End it, by force if it will not. Safe to call twice, never raises."""
+
+
+class Runtime(Protocol):
+    """Starts replicas."""
+
+    async def start(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> Replica:
+        """One replica that is loaded and warm; *progress* hears `starting`, `loading`, `warming`.
+
+        Raises `LoadFailed` with the cause; then nothing of it is left running.
+        """
+
+    async def close(self) -> None: ...

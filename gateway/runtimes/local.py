@@ -1,0 +1,262 @@
+"""Replicas as processes of this machine, forked from a warm fork server and spoken to over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, cast
+
+from gateway.config import EndpointConfig
+from gateway.environments import Environment, ForkedProcess
+from gateway.errors import LoadFailed, ModelError, ReplicaDied
+from gateway.runtimes.base import Resolved
+from gateway.worker import frames
+from gateway.worker.frames import Payload
+
+log = logging.getLogger("turnout.replica")
+model_log = logging.getLogger("turnout.model")
+
+CLOSE_TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 1 << 30
+MAX_LOG_LINE_BYTES = 16 << 10
+OUT_OF_MEMORY_STATUS = 77  # replica.py's own
+
+
+class LocalReplica(asyncio.Protocol):
+    """One forked process and this gateway's connection to it."""
+
+    def __init__(self, process: ForkedProcess, label: str) -> None:
+        self._process = process
+        self._label = label
+        self._decoder = frames.Decoder(MAX_ANSWER_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._unanswered: dict[int, asyncio.Future[Payload]] = {}  # in the order in which they were sent
+        self._last_id = 0
+        self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[None] = self._loop.create_future()
+        self._progress: Callable[[str], None] = lambda _: None
+        self._reason: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._unanswered)
+
+    async def load(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> None:
+        """Load and warm up, or raise `LoadFailed` with the cause."""
+        self._progress = progress
+        progress("loading")
+        await self._loop.create_unix_connection(lambda: self, str(self._process.path))
+        assert self._transport is not None
+        order = {
+            "op": "load",
+            "path": str(resolved.path),
+            "mlmodel": resolved.mlmodel,
+            "memory_limit_bytes": config.memory_limit_bytes,
+        }
+        self._transport.write(frames.encode(order))
+        try:
+            async with asyncio.timeout(config.load_timeout_s):
+                await self._loaded
+        except TimeoutError:
+            raise LoadFailed(
+                f"version {resolved.label} did not load within its load_timeout of {config.load_timeout_s:g} s"
+            ) from None
+
+    async def predict(self, payload: Payload) -> Payload:
+        if self._transport is None:
+            raise ReplicaDied(self._last_words(), started=False)
+        self._last_id += 1
+        identity = self._last_id
+        answer: asyncio.Future[Payload] = self._loop.create_future()
+        self._unanswered[identity] = answer
+        self._transport.write(frames.encode({"op": "predict", "id": identity, "meta": payload.meta}, payload.buffers))
+        return await answer
+
+    def is_stuck(self) -> bool:
+        first = next(iter(self._unanswered.values()), None)
+        return first is not None and first.cancelled()
+
+    def kill(self, reason: str | None = None) -> None:
+        self._reason = self._reason or reason
+        self._process.kill()
+
+    async def closed(self) -> str:
+        status = await asyncio.shield(self._process.ended)
+        return self._reason or _phrase(status)
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            self._transport.write(frames.encode({"op": "stop"}))
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.shield(self._process.ended)
+        except TimeoutError:
+            self._process.kill()
+            await asyncio.shield(self._process.ended)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for header, buffers in self._decoder.feed(data):
+                self._heard(header, buffers)
+        except (frames.BadFrame, KeyError, TypeError) as problem:
+            self.kill(f"was ended: it sent what is no frame ({problem})")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self._process.kill()  # a replica that closed its connection is of no more use, even if it still runs
+        task = self._loop.create_task(self._bury())
+        self._burial = task  # the loop keeps only a weak reference
+
+    def _heard(self, header: dict[str, Any], buffers: tuple[memoryview, ...]) -> None:
+        operation = header["op"]
+        if operation == "answer":
+            answer = self._unanswered.pop(header["id"])
+            if not answer.done():
+                answer.set_result(Payload(header["meta"], buffers))
+        elif operation == "error":
+            answer = self._unanswered.pop(header["id"])
+            if not answer.done():
+                answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
+        elif operation == "warming":
+            self._progress("warming")
+        elif self._loaded.done():
+            return
+        elif operation == "ready":
+            self._loaded.set_result(None)
+        elif operation == "failed":
+            self._loaded.set_exception(LoadFailed(header["message"]))
+
+    async def _bury(self) -> None:
+        """Tell everybody who waits how the process ended; only the first request can have been begun."""
+        how = await self.closed()
+        if not self._loaded.done():
+            self._loaded.set_exception(LoadFailed(f"the process that loaded the model {how}"))
+            self._loaded.exception()
+        started = True
+        for answer in self._unanswered.values():
+            if not answer.done():
+                answer.set_exception(ReplicaDied(self._last_words(how), started=started))
+                answer.exception()
+            started = False
+        self._unanswered.clear()
+
+    def _last_words(self, how: str = "is gone") -> str:
+        return f"a replica of {self._label} {how}; try again"
+
+
+class LocalRuntime:
+    """Starts replicas here. Open it with `async with`; leaving ends every process it started."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+
+    async def __aenter__(self) -> Self:
+        sweep_abandoned()
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))  # 0700
+        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._environment = Environment(self._folder)
+        self._readers: set[asyncio.ReadTransport] = set()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def warm(self) -> None:
+        """Have the fork server ready before the first model asks for it."""
+        await self._environment.start()
+
+    async def start(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> LocalReplica:
+        progress("starting")
+        readable, writable = os.pipe()
+        await self._relay(readable, config.name, resolved.label)
+        try:
+            process = await self._environment.spawn(writable)
+        finally:
+            os.close(writable)
+        replica = LocalReplica(process, f"{config.name} version {resolved.label}")
+        try:
+            await replica.load(resolved, config, progress)
+        except BaseException as problem:
+            process.kill()
+            await asyncio.shield(process.ended)
+            if isinstance(problem, OSError):
+                raise LoadFailed(f"the process that was to load the model is gone: {problem}") from None
+            raise
+        return replica
+
+    async def close(self) -> None:
+        await self._environment.close()
+        os.close(self._lock)
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _relay(self, readable: int, endpoint: str, version: str) -> None:
+        """Send what a replica prints to the log, line by line, with its endpoint and version."""
+        loop = asyncio.get_running_loop()
+        with os.fdopen(readable, "rb", 0) as pipe:
+            duplicate = os.fdopen(os.dup(pipe.fileno()), "rb", 0)
+        await loop.connect_read_pipe(lambda: _LogLines(endpoint, version), duplicate)
+
+
+class _LogLines(asyncio.Protocol):
+    def __init__(self, endpoint: str, version: str) -> None:
+        self._labels = {"endpoint": endpoint, "version": version}
+        self._pending = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        if len(self._pending) > MAX_LOG_LINE_BYTES:
+            lines.append(self._pending)
+            self._pending = b""
+        for line in lines:
+            self._write(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._pending:
+            self._write(self._pending)
+
+    def _write(self, line: bytes) -> None:
+        model_log.info("%s", line[:MAX_LOG_LINE_BYTES].decode("utf-8", "backslashreplace"), extra=self._labels)
+
+
+FOLDER_PREFIX = f"turnout-{os.getuid()}-"
+
+
+def sweep_abandoned() -> None:
+    """Remove the folders of gateways that were killed: those whose lock nobody holds."""
+    for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder / "lock", os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _phrase(status: int) -> str:
+    if status == OUT_OF_MEMORY_STATUS:
+        return "ran out of memory"
+    if status >= 0:
+        return f"exited with status {status}"
+    return f"was killed by {signal.Signals(-status).name}"

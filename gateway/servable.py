@@ -1,0 +1,207 @@
+"""One version, warm: its replicas, the line in front of them, and the leases that keep it open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from gateway.config import EndpointConfig
+from gateway.errors import DeadlineExceeded, GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
+from gateway.runtimes.base import Replica, Resolved, Runtime
+from gateway.worker.frames import Payload
+
+log = logging.getLogger("turnout.servable")
+
+# How many requests a replica has at once: one that it works on and a few on the way, so that it never waits for
+# the next. Only the first can have begun when it dies, so the others are safe to send to another.
+WINDOW = 4
+QUICK_DEATHS = 2  # so many in a row are replaced at once, then the pauses grow
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+
+
+class Servable:
+    """A version that can predict. `lease` it, `predict`, and it stays open until the lease ends.
+
+    States: starting -> ready -> draining -> closed; any -> failed. Written by its own methods only.
+    """
+
+    def __init__(self, runtime: Runtime, resolved: Resolved, config: EndpointConfig) -> None:
+        self.resolved = resolved
+        self.config = config
+        self.state = "starting"
+        self.last_error: str | None = None
+        self._runtime = runtime
+        self._replicas: list[Replica] = []
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._leases = 0
+        self._all_returned = asyncio.Event()
+        self._all_returned.set()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._pausing = 0
+
+    @classmethod
+    async def start(
+        cls, runtime: Runtime, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]
+    ) -> Self:
+        """Bring up every replica, loaded and warm; raises `LoadFailed`, and then nothing is left running."""
+        servable = cls(runtime, resolved, config)
+        starts = [asyncio.ensure_future(runtime.start(resolved, config, progress)) for _ in range(config.replicas)]
+        try:
+            replicas = await asyncio.gather(*starts)
+        except BaseException as problem:
+            for start in starts:
+                start.cancel()
+            for outcome in await asyncio.gather(*starts, return_exceptions=True):
+                if not isinstance(outcome, BaseException):
+                    await outcome.close()
+            servable.state = "failed"
+            if isinstance(problem, OSError):
+                raise LoadFailed(f"no process could be started for the model: {problem}") from problem
+            raise
+        servable._replicas.extend(replicas)
+        servable._keepers = [asyncio.create_task(servable._keep(replica)) for replica in replicas]
+        servable.state = "ready"
+        return servable
+
+    @property
+    def replicas(self) -> int:
+        """How many are up at this moment."""
+        return len(self._replicas)
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Self]:
+        """Keep it open for the length of the block."""
+        self._leases += 1
+        self._all_returned.clear()
+        try:
+            yield self
+        finally:
+            self._leases -= 1
+            if not self._leases:
+                self._all_returned.set()
+
+    async def predict(self, payload: Payload) -> Payload:
+        """The model's answer.
+
+        Raises `ModelError` as the model refused, `Overloaded` when the line is full, `NotReady` while no replica is
+        up for longer than a restart, `ReplicaDied` when the one that worked on it died, `DeadlineExceeded` after
+        `predict_timeout`; a replica that overran is replaced.
+        """
+        try:
+            async with asyncio.timeout(self.config.predict_timeout_s):
+                while True:
+                    replica = await self._next_replica()
+                    try:
+                        return await replica.predict(payload)
+                    except ReplicaDied as death:
+                        if death.started:
+                            raise
+                    except asyncio.CancelledError:
+                        if replica.is_stuck():
+                            replica.kill("was ended: it overran its predict_timeout")
+                        raise
+                    finally:
+                        self._advance()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"version {self.resolved.label} of endpoint {self.config.name!r} did not answer within its "
+                f"predict_timeout of {self.config.predict_timeout_s:g} s"
+            ) from None
+
+    async def retire(self) -> None:
+        """Wait for the last lease, then close the replicas.
+
+        The caller has taken it out of every split. Safe to call twice. Never raises.
+        """
+        if self.state == "closed":
+            return
+        self.state = "draining"
+        await self._all_returned.wait()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(replica.close() for replica in self._replicas), return_exceptions=True)
+        self._replicas.clear()
+        self.state = "closed"
+
+    # The line: requests wait here, in order, until a replica has room.
+
+    async def _next_replica(self) -> Replica:
+        waited = False
+        while True:
+            free = min(self._replicas, key=_outstanding, default=None)
+            # Whoever comes new goes behind those who wait.
+            if free is not None and free.outstanding < WINDOW and (waited or not self._line):
+                return free
+            if not self._replicas and self._pausing:
+                raise NotReady(f"no replica of endpoint {self.config.name!r} is up: {self.last_error}")
+            if len(self._line) >= self.config.max_queue:
+                raise Overloaded(
+                    f"endpoint {self.config.name!r} has {len(self._line)} requests waiting, its max_queue; try again"
+                )
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._line.append(turn)
+            try:
+                await turn
+                waited = True
+            except asyncio.CancelledError:
+                with contextlib.suppress(ValueError):
+                    self._line.remove(turn)
+                if turn.done() and not turn.cancelled():
+                    self._advance()  # the turn was given and is not taken
+                raise
+
+    def _advance(self) -> None:
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    # Keeping: each replica has a task that waits for its end and brings up another.
+
+    async def _keep(self, replica: Replica) -> None:
+        deaths, loop = 0, asyncio.get_running_loop()
+        while True:
+            born = loop.time()
+            how = await replica.closed()
+            self._replicas.remove(replica)
+            deaths = 1 if loop.time() - born > LONGEST_PAUSE_S else deaths + 1
+            self.last_error = f"a replica of version {self.resolved.label} {how}"
+            log.warning("%s; bringing up another", self.last_error, extra=self._labels())
+            replica, deaths = await self._replace(deaths)
+            self._replicas.append(replica)
+            for _ in range(WINDOW):
+                self._advance()
+
+    async def _replace(self, deaths: int) -> tuple[Replica, int]:
+        while True:
+            if deaths > QUICK_DEATHS:
+                await self._pause(min(FIRST_PAUSE_S * 2 ** (deaths - QUICK_DEATHS - 1), LONGEST_PAUSE_S))
+            try:
+                return await self._runtime.start(self.resolved, self.config, lambda _: None), deaths
+            except (GatewayError, OSError) as problem:
+                deaths += 1
+                self.last_error = str(problem)
+                log.warning("a replica could not be replaced: %s", problem, extra=self._labels())
+
+    async def _pause(self, seconds: float) -> None:
+        self._pausing += 1
+        try:
+            for _ in range(len(self._line)):
+                self._advance()  # those who wait hear at once that it takes longer
+            await asyncio.sleep(seconds)
+        finally:
+            self._pausing -= 1
+
+    def _labels(self) -> dict[str, str]:
+        return {"endpoint": self.config.name, "version": self.resolved.label}
+
+
+def _outstanding(replica: Replica) -> int:
+    return replica.outstanding

@@ -1,0 +1,142 @@
+"""What each endpoint should serve, whenever it may have changed: the registry seen from the event loop.
+
+The registry is synchronous, so one daemon thread looks at it, waits in it, and hands what it saw to the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import registry
+from registry import AliasChange, ModelUri, ModelVersion, Registry, RegistryError
+
+log = logging.getLogger("turnout.source")
+
+WAIT_S = 2.0  # a wait ends at the latest then, so that a lost signal costs seconds, never correctness
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an endpoint should serve, and the alias's move that says so."""
+
+    version: ModelVersion
+    change: AliasChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at the registry. A target that is an error means: keep what is served, and say why."""
+
+    at: datetime
+    client: Registry | None = None  # None: the registry could not be reached
+    problem: RegistryError | None = None
+    targets: Mapping[str, Target | RegistryError] = field(default_factory=dict)
+
+
+async def watch(uri: str | None, references: Mapping[str, ModelUri]) -> AsyncIterator[Sighting]:
+    """Yield a sighting at once, and again whenever something may have changed."""
+    sightings: asyncio.Queue[Sighting] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def deliver(sighting: Sighting) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            loop.call_soon_threadsafe(sightings.put_nowait, sighting)
+
+    watcher = _Watcher(uri, references, deliver)
+    threading.Thread(target=watcher.run, name="watch", daemon=True).start()
+    try:
+        while True:
+            yield await sightings.get()
+    finally:
+        watcher.stop()
+
+
+class _Watcher:
+    """The thread's side."""
+
+    def __init__(
+        self, uri: str | None, references: Mapping[str, ModelUri], deliver: Callable[[Sighting], None]
+    ) -> None:
+        self._uri = uri
+        self._references = references
+        self._deliver = deliver
+        self._stopped = threading.Event()
+        self._client: Registry | None = None
+        self._seen: dict[str, Target | RegistryError] = {}
+        self._problem: str | None = None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._stopped.is_set():
+            try:
+                if self._client is None:
+                    self._client = registry.connect(self._uri, create=False)
+                self._follow(self._client)
+                pause = FIRST_PAUSE_S
+            except RegistryError as problem:
+                self._lost(problem)
+                self._stopped.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+        if self._client is not None:
+            self._client.close()
+
+    def _follow(self, client: Registry) -> None:
+        cursor = client.cursor()
+        self._look(client)
+        while not self._stopped.is_set():
+            changed = client.wait(cursor, WAIT_S)
+            if changed == cursor:
+                self._tell(client)  # still there, nothing new
+            else:
+                cursor = changed
+                self._look(client)
+
+    def _look(self, client: Registry) -> None:
+        self._seen = {name: self._resolve(client, name, uri) for name, uri in self._references.items()}
+        self._tell(client)
+
+    def _tell(self, client: Registry) -> None:
+        if self._problem is not None:
+            log.info("registry reachable again")
+            self._problem = None
+        self._deliver(Sighting(datetime.now(UTC), client, None, self._seen))
+
+    def _resolve(self, client: Registry, name: str, uri: ModelUri) -> Target | RegistryError:
+        before = self._seen.get(name)
+        if uri.alias is None and isinstance(before, Target):
+            return before  # a number, or what was the latest at the start, is not followed
+        try:
+            version = client.resolve(uri)
+        except registry.Unavailable:
+            raise
+        except RegistryError as problem:
+            return problem
+        if isinstance(before, Target) and before.version.key == version.key:
+            return before
+        if uri.alias is None:
+            return Target(version)
+        moves = client.get_alias_history(version.name, uri.alias, max_results=1)
+        return Target(version, moves[0] if moves else None)
+
+    def _lost(self, problem: RegistryError) -> None:
+        if str(problem) != self._problem:
+            log.warning("registry not reachable: %s", problem)
+            self._problem = str(problem)
+        self._deliver(Sighting(datetime.now(UTC), None, problem))
+
+
+def references(models: Sequence[tuple[str, object]]) -> dict[str, ModelUri]:
+    """Of (endpoint, model) pairs those that a registry resolves."""
+    return {name: model for name, model in models if isinstance(model, ModelUri)}

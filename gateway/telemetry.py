@@ -1,0 +1,95 @@
+"""The gateway's log: structured lines that a blocked or full sink never turns into a blocked request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+
+QUEUED_LINES = 10_000
+FIELDS = ("endpoint", "version", "took_ms", "seconds", "request_id", "status")
+
+
+class JsonLines(logging.Formatter):
+    """One event, one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "at": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_text:
+            event["trace"] = record.exc_text
+        return json.dumps(event)
+
+
+class TextLines(logging.Formatter):
+    """The same for people: time, level, logger, message, then `name=value`. Control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        message = _escaped(record.getMessage())
+        text = f"{_moment(record)} {record.levelname.lower():7} {record.name}: {message}{_escaped(fields)}"
+        return f"{text}\n{record.exc_text}" if record.exc_text else text
+
+
+class _DroppingQueueHandler(QueueHandler):
+    """Drops and counts what the sink cannot take."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
+        return record
+
+
+@contextmanager
+def logging_to_stderr(style: str) -> Iterator[None]:
+    """Log to standard error, as `text` or `json`, from a thread of its own while the block runs."""
+    sink = logging.StreamHandler(sys.stderr)
+    sink.setFormatter(JsonLines() if style == "json" else TextLines())
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED_LINES)
+    handler = _DroppingQueueHandler(lines)
+    listener = QueueListener(lines, sink)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    listener.start()
+    try:
+        yield
+    finally:
+        if handler.dropped:
+            logging.getLogger("turnout").warning("%d log lines were dropped", handler.dropped)
+        root.removeHandler(handler)
+        listener.stop()
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,47 @@
+"""How a process of ours ends: with its parent, within its memory, and without asking. Linux.
+
+The file stands alone and runs on Python 3.9.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import threading
+
+PR_SET_PDEATHSIG = 1
+LOADING_NICENESS = 10
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when *parent* ends, even while native code spins here."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The parent may have ended between the fork and the call above; then nobody will send the signal.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Bound what this process can allocate, and let the kernel choose it first when memory runs out.
+
+    The limit counts private writable memory (brk and anonymous maps), not shared libraries. What was
+    inherited from the fork server counts too.
+    """
+    if max_bytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:
+        pass  # a container without a writable /proc: the kernel's own choice stands
+
+
+def lower_priority_of_this_thread() -> None:
+    """Let every prediction go before what this thread does.
+
+    Linux keeps a niceness per thread. An unprivileged process could not raise its own again, so loading runs
+    in a thread that ends, and predictions in one that was never lowered.
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)

@@ -1,0 +1,135 @@
+"""What goes into a model and what comes out: payloads from the gateway to tables or arrays, answers back to bytes.
+
+Typed payloads become tables without a copy; bodies are read whole (`scoring.py`). The file and those beside it stand
+alone and run on Python 3.9; pandas and numpy are the model's own.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from types import ModuleType
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+MAX_PLANS = 64
+MAX_ANSWER_BYTES = 1 << 30
+
+
+def _beside(name: str) -> ModuleType:
+    """Another file of this folder; like this one, it has no name that a model's imports could meet."""
+    full_name = f"<turnout {name}>"
+    if full_name in sys.modules:
+        return sys.modules[full_name]
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(full_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+answers = _beside("answers")
+casts = _beside("casts")
+scoring = _beside("scoring")
+Refused = scoring.Refused
+Request = scoring.Request
+
+
+def model_failed(problem: BaseException) -> Any:
+    """The refusal for an exception that the model's `predict` raised: MLflow's status and code, no stack trace."""
+    text = " ".join(str(problem).split())
+    cause = f"{type(problem).__name__}: {text}" if text else type(problem).__name__
+    return Refused(
+        "Encountered an unexpected error while evaluating the model. Verify that the input is compatible with the "
+        f"model for inference. Error: {scoring.shortened(cause)}"
+    )
+
+
+class Scorer:
+    """Reads requests and writes answers for one model; *enforcement* is the module of that name."""
+
+    def __init__(self, signature: Optional[Dict[str, Any]], enforcement: ModuleType) -> None:
+        self._bodies = scoring.Bodies(signature, casts, enforcement)
+        self._plans: Dict[Tuple[Any, ...], Tuple[Any, bool]] = {}
+
+    def read(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Any:
+        """The `Request` (data, params, wrapped) of one payload. Raises `Refused`."""
+        kind = meta["kind"]
+        if kind == "body":
+            return self._bodies.read(meta["content_type"], bytes(buffers[0]))
+        if kind not in ("table", "tensor"):
+            raise Refused(f"no model reads a payload of kind {kind!r}")
+        try:
+            data = self._table(meta, buffers) if kind == "table" else self._tensor(meta, buffers[0])
+        except (ValueError, TypeError) as problem:
+            raise scoring.invalid(f"The buffers are no {kind} of the shape announced: {problem}") from None
+        return Request(data, self._bodies.enforce_params(meta.get("params")))
+
+    def write(self, output: Any, request: Any = None) -> Tuple[Dict[str, Any], List[Any]]:
+        """The (meta, buffers) of the answer. Raises `Refused` (500) for what has no JSON form."""
+        whole = request is not None and not request.wrapped
+        try:
+            answer: Tuple[Dict[str, Any], List[Any]] = answers.encode(output, whole, MAX_ANSWER_BYTES)
+        except answers.Unserializable as problem:
+            raise Refused(str(problem), "INTERNAL_ERROR", 500) from None
+        return answer
+
+    def _table(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Any:
+        import numpy
+        import pandas
+
+        dtypes, rows = meta["dtypes"], meta["rows"]
+        columns, fits = self._plan(meta["columns"], dtypes)
+        if meta.get("packed"):
+            values = numpy.frombuffer(buffers[0], dtype=dtypes[0]).reshape(rows, len(columns))
+            frame = pandas.DataFrame(values.copy(), columns=columns, copy=False)  # models write into their input
+        else:
+            parts = [
+                json.loads(bytes(buffer)) if dtype == "str" else numpy.frombuffer(buffer, dtype=dtype)
+                for buffer, dtype in zip(buffers, dtypes)
+            ]
+            frame = pandas.DataFrame(dict(enumerate(parts)))
+            frame.columns = columns
+        return frame if fits else self._bodies.enforce(frame)
+
+    def _plan(self, columns: List[Any], dtypes: List[str]) -> Tuple[Any, bool]:
+        """The columns as an index, and whether they are exactly what the signature asks for."""
+        key = (*columns, *dtypes)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = (_index(columns), self._fits(columns, dtypes))
+        return plan
+
+    def _fits(self, columns: List[Any], dtypes: List[str]) -> bool:
+        inputs = self._bodies.inputs
+        names = [spec.get("name") for spec in inputs]
+        return [casts.dtype_of(spec) for spec in inputs] == dtypes and (None in names or names == columns)
+
+    def _tensor(self, meta: Dict[str, Any], buffer: Any) -> Any:
+        import numpy
+
+        shape = meta["shape"]
+        array = numpy.frombuffer(buffer, dtype=meta["dtype"]).reshape(shape).copy()  # models write into their input
+        inputs = self._bodies.inputs
+        is_alone = len(inputs) == 1 and inputs[0]["type"] == "tensor" and not inputs[0].get("name")
+        if is_alone and _is_of(inputs[0]["tensor-spec"], meta["dtype"], shape):
+            return array
+        return self._bodies.enforce(array)
+
+
+def _is_of(spec: Dict[str, Any], dtype: str, shape: List[int]) -> bool:
+    wanted = spec["shape"]
+    if spec["dtype"] != dtype or len(wanted) != len(shape):
+        return False
+    return all(size in (-1, found) for size, found in zip(wanted, shape))
+
+
+def _index(columns: List[Any]) -> Any:
+    import pandas
+
+    if columns == list(range(len(columns))):
+        return pandas.RangeIndex(len(columns))
+    return pandas.Index(columns)
