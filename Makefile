@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Needs Python 3.11+ and a package index.
+# `.venv` and `.envs` are made once; a stamp keyed by the requirement hashes makes every later run offline.
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadfile
+PLUGINS := $(if $(filter true,$(CI)),-p tests.ci_plugin)
+VENV := .venv
+BIN := $(VENV)/bin
+BASE := requirements/base.txt pyproject.toml
+TEST := requirements/test.txt $(BASE)
+ENV_FILES := tests/compat/requirements-mlflow3.txt tests/compat/requirements-mlflow2.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench envs lock base-venv test-venv
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: base-venv ## the main job on real data: two models, one alias, a swap under load
+	@$(BIN)/turnout demo
+
+test: test-venv envs ## the whole test suite
+	@$(BIN)/python -m pytest $(PLUGINS) $(PYTEST_ARGS)
+
+check: lint test ## everything that CI runs but the wheel
+
+lint: test-venv ## format, lint, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: test-venv envs ## both benches; minutes on an idle machine
+	$(BIN)/python bench/swap.py
+	$(BIN)/python bench/predict.py
+
+base-venv:
+	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) base $(BASE)
+
+test-venv:
+	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) test $(TEST)
+
+envs: test-venv ## .envs/mlflow3 and .envs/mlflow2: the real mlflow, for tests and benches
+	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow3 compat tests/compat/requirements-mlflow3.txt
+	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow2 compat tests/compat/requirements-mlflow2.txt
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url
+
+lock: test-venv ## resolve the requirement files again, without index addresses
+	$(COMPILE) pyproject.toml --output-file requirements/base.txt
+	$(COMPILE) pyproject.toml requirements/test.in --all-extras --output-file requirements/test.txt
+	$(COMPILE) requirements/build.in --output-file requirements/build.txt
+	$(COMPILE) tests/compat/requirements-mlflow3.in --output-file tests/compat/requirements-mlflow3.txt
+	$(COMPILE) tests/compat/requirements-mlflow2.in --output-file tests/compat/requirements-mlflow2.txt
