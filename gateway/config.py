@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import InvalidSettings
-from registry import InvalidUri, ModelUri
+from registry import InvalidUri, ModelUri, public_uri
 
 ENDPOINT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -43,6 +43,11 @@ class Settings:
     cache: Path = Path("~/.cache/turnout")
     shutdown_notice_s: float = 0.0
     shutdown_timeout_s: float = 30.0
+
+    @property
+    def public_registry_uri(self) -> str:
+        """The registry's whole address without its password; raises `InvalidUri` for what can be none."""
+        return public_uri(self.registry_uri)
 
     @property
     def default_endpoint(self) -> str | None:
@@ -140,7 +145,3 @@ def _quantity(text: str, pattern: re.Pattern[str], units: dict[str, float] | dic
     if match is None:
         raise InvalidSettings(f"{text!r} is not {kind}")
     return float(match[1]) * units[match[2]]
-
-
-def names(endpoints: Sequence[EndpointConfig]) -> str:
-    return ", ".join(each.name for each in endpoints)

@@ -63,7 +63,7 @@ class Reconciler:
 
     def __init__(self, settings: Settings, endpoints: list[Endpoint], runtime: Runtime) -> None:
         self.epoch = 0
-        self.registry_uri: str | None = None  # known, without its password, once the registry was seen
+        self.registry_uri = settings.public_registry_uri
         self.reachable: bool | None = None
         self.last_seen: datetime | None = None
         self.problem: str | None = None
@@ -74,7 +74,7 @@ class Reconciler:
         self._changed = {name: asyncio.Event() for name in self._endpoints}
         self._serving: dict[str, object] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._known_good = KnownGoodFile(settings.cache, settings.registry_uri or "")
+        self._known_good = KnownGoodFile(settings.cache, self.registry_uri)
 
     async def run(self) -> None:
         """Follow the registry until cancelled."""
@@ -115,7 +115,6 @@ class Reconciler:
             await self._fall_back(sighting)
             return
         self.last_seen = sighting.at
-        self.registry_uri = sighting.client.uri
         for name, target in sighting.targets.items():
             endpoint = self._endpoints[name]
             if isinstance(target, RegistryError):
@@ -152,7 +151,10 @@ class Reconciler:
             self._changed[endpoint.name].set()
 
     def _note(self, endpoint: Endpoint, failure: Failure) -> None:
-        if endpoint.last_error is None or endpoint.last_error.message != failure.message:
+        before = endpoint.last_error
+        if before is not None and (before.message, before.version, failure.retry_in_s) == (failure.message, None, None):
+            return  # still the same, since then
+        if before is None or before.message != failure.message:
             log.warning("%s", failure.message, extra={"endpoint": endpoint.name, "version": failure.version or "-"})
         endpoint.last_error = failure
 

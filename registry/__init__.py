@@ -2,7 +2,7 @@
 
 from registry.api import LoadedModel, ModelInfo, load_model, log_model, register_model
 from registry.artifacts import ArtifactStore, FileDigest, Manifest
-from registry.connection import connect
+from registry.connection import connect, public_uri
 from registry.core import AliasChange, ModelVersion, Page, RegisteredModel, Registry
 from registry.errors import (
     AliasNotFound,
@@ -33,6 +33,6 @@ __all__ = [
     "LoadedModel", "LoggedModel", "Manifest", "ModelInfo", "ModelLoadFailed", "ModelSignature",
     "ModelUri", "ModelVersion", "NotFound", "Page", "PythonModel", "RegisteredModel", "Registry",
     "RegistryError", "SchemaMismatch", "Tracking", "Unavailable", "cached_model", "connect",
-    "fetch_model", "infer_signature", "load_model", "log_model", "read_mlmodel", "register_model",
-    "save_model", "snapshot_directory",
+    "fetch_model", "infer_signature", "load_model", "log_model", "public_uri", "read_mlmodel",
+    "register_model", "save_model", "snapshot_directory",
 ]

@@ -67,6 +67,22 @@ def find_uri(environment: Mapping[str, str]) -> str:
     return next((environment[each] for each in VARIABLES if environment.get(each)), DEFAULT_URI)
 
 
+def public_uri(uri: str | None = None) -> str:
+    """The address that `connect` would open, whole and without its password; nothing is opened.
+
+    Raises `InvalidUri` as `connect` does.
+    """
+    address = find_uri(os.environ) if uri is None else uri
+    scheme = address.partition(":")[0].lower()
+    if scheme == "sqlite":
+        return f"sqlite:///{sqlite_path(address).absolute()}"
+    if scheme.startswith("postgres") and "://" in address:
+        from registry.sql import postgres
+
+        return postgres.public_uri(address)
+    raise _refusal(address, scheme)
+
+
 def sqlite_path(address: str) -> Path:
     """The file that `sqlite:///relative` or `sqlite:////absolute` names."""
     prefix, path = address[: len("sqlite:///")].lower(), address[len("sqlite:///") :]

@@ -45,11 +45,7 @@ class PostgresServer:
 
     @property
     def uri(self) -> str:
-        query = {key: value for key, value in self._url.query.items() if key not in SECRETS}
-        public = URL.create(
-            "postgresql", self._url.username, None, self._url.host, self._url.port, self._url.database, query
-        )
-        return public.render_as_string(hide_password=True)
+        return _public(self._url)
 
     def engine(self) -> Engine:
         """The engine, once the schema was seen to be current."""
@@ -156,6 +152,17 @@ def _parse(address: str) -> URL:
     if url.drivername not in {"postgresql", "postgresql+psycopg"}:
         raise InvalidUri(f"{url.drivername}:// is not supported: write postgresql://, which uses psycopg 3")
     return url.set(drivername="postgresql+psycopg")
+
+
+def public_uri(address: str) -> str:
+    """The address without anything secret in it."""
+    return _public(_parse(address))
+
+
+def _public(url: URL) -> str:
+    query = {key: value for key, value in url.query.items() if key not in SECRETS}
+    public = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    return public.render_as_string(hide_password=True)
 
 
 def _build_engine(url: URL) -> Engine:

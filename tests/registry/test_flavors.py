@@ -179,7 +179,7 @@ def test_artifacts_of_one_name_do_not_collide(tmp_path):
         (lambda model_input: None, {"artifacts": {"a": "no/such"}}, "does not exist"),
         (lambda model_input: None, {"input_example": [object()]}, "JSON cannot say"),
     ],
-    ids=str,
+    ids=["no model", "format", "predict_fn", "artifacts", "code", "signature", "artifact's path", "example"],
 )
 def test_what_cannot_be_saved_leaves_nothing(tmp_path, model, options, reason):
     """The error says what is wrong, and the place stays free."""

@@ -58,7 +58,9 @@ def test_params_carry_their_defaults():
     ]
 
 
-@pytest.mark.parametrize("default", [None, b"x", (1, 2), [[1]], [1, "x"], object()], ids=repr)
+@pytest.mark.parametrize(
+    "default", [None, b"x", (1, 2), [[1]], [1, "x"], object()], ids=lambda value: type(value).__name__
+)
 def test_params_without_a_type_are_refused(default):
     """The error names the param."""
     with pytest.raises(InvalidParameter, match="'k'"):
