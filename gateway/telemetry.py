@@ -6,12 +6,14 @@ import json
 import logging
 import queue
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 
 QUEUED_LINES = 10_000
+STOP_TIMEOUT_S = 2.0
 FIELDS = ("endpoint", "version", "took_ms", "seconds", "request_id", "status")
 
 
@@ -59,25 +61,49 @@ class _DroppingQueueHandler(QueueHandler):
         return record
 
 
+class _Writer(threading.Thread):
+    """Hands queued records to the sink until None comes."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None], sink: logging.Handler) -> None:
+        super().__init__(name="log", daemon=True)
+        self._lines = lines
+        self._sink = sink
+
+    def run(self) -> None:
+        while (record := self._lines.get()) is not None:
+            self._sink.handle(record)
+
+    def stop(self) -> None:
+        """Write what is queued; give up on a sink that takes nothing."""
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=STOP_TIMEOUT_S)
+            self.join(STOP_TIMEOUT_S)
+
+
 @contextmanager
 def logging_to_stderr(style: str) -> Iterator[None]:
     """Log to standard error, as `text` or `json`, from a thread of its own while the block runs."""
     sink = logging.StreamHandler(sys.stderr)
     sink.setFormatter(JsonLines() if style == "json" else TextLines())
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED_LINES)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUED_LINES)
     handler = _DroppingQueueHandler(lines)
-    listener = QueueListener(lines, sink)
+    writer = _Writer(lines, sink)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    listener.start()
+    writer.start()
     try:
         yield
     finally:
-        if handler.dropped:
-            logging.getLogger("turnout").warning("%d log lines were dropped", handler.dropped)
         root.removeHandler(handler)
-        listener.stop()
+        if handler.dropped:
+            with suppress(queue.Full):
+                lines.put(_dropped(handler.dropped), timeout=STOP_TIMEOUT_S)
+        writer.stop()
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    return logging.LogRecord("turnout", logging.WARNING, "", 0, "%d log lines were dropped", (count,), None)
 
 
 def _moment(record: logging.LogRecord) -> str:
