@@ -171,7 +171,7 @@ class LocalRuntime:
 
     async def __aenter__(self) -> Self:
         sweep_abandoned()
-        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))  # 0700
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folder_of_folders()))  # 0700
         self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._environment = Environment(self._folder)
@@ -240,11 +240,18 @@ class _LogLines(asyncio.Protocol):
 
 
 FOLDER_PREFIX = f"turnout-{os.getuid()}-"
+LONGEST_PARENT_BYTES = 70
+
+
+def folder_of_folders() -> Path:
+    """Where run folders go: a socket's path has at most 107 bytes, and a TMPDIR may be longer than that."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= LONGEST_PARENT_BYTES else Path("/tmp")
 
 
 def sweep_abandoned() -> None:
     """Remove the folders of gateways that were killed: those whose lock nobody holds."""
-    for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
+    for folder in folder_of_folders().glob(FOLDER_PREFIX + "*"):
         with contextlib.suppress(OSError):
             lock = os.open(folder / "lock", os.O_RDWR)
             try:

@@ -11,11 +11,14 @@ import threading
 
 PR_SET_PDEATHSIG = 1
 LOADING_NICENESS = 10
+ENDING_NICENESS = 19
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once, before any fork
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when *parent* ends, even while native code spins here."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The parent may have ended between the fork and the call above; then nobody will send the signal.
     if os.getppid() != parent:
         os._exit(1)
@@ -45,3 +48,8 @@ def lower_priority_of_this_thread() -> None:
     in a thread that ends, and predictions in one that was never lowered.
     """
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
+
+
+def end_quietly() -> None:
+    """Let every prediction go before this process's end: the kernel takes milliseconds to give its memory back."""
+    os.setpriority(os.PRIO_PROCESS, 0, ENDING_NICENESS)

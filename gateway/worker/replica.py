@@ -25,10 +25,9 @@ def run(modules: Dict[str, ModuleType], listener: int, output: int, lifetime: in
     """Serve on the *listener* until the *lifetime* pipe closes or `stop` comes; the process's exit status."""
     _redirect_output(output)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()  # or every replica would draw the numbers that its siblings draw
-    return Replica(modules, socket.socket(fileno=listener), lifetime).serve()
+    status = Replica(modules, socket.socket(fileno=listener), lifetime).serve()
+    modules["lifetime"].end_quietly()
+    return status
 
 
 def _redirect_output(output: int) -> None:
@@ -184,6 +183,9 @@ def load(modules: Dict[str, ModuleType], options: Dict[str, Any], warming: Calla
     """Limit memory, load, warm up. Whatever the model's code raises comes out of here."""
     started = time.monotonic()
     modules["lifetime"].limit_memory(options["memory_limit_bytes"])
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()  # or every replica would draw the numbers that its siblings draw
     model = modules["loader"].load(options["path"], options["mlmodel"])
     loaded = Loaded(model, modules["tables"], modules["enforcement"])
     warming()

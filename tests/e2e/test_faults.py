@@ -361,3 +361,22 @@ def test_the_fork_server_has_one_thread(champion, serve):
     (fork_server,) = psutil.Process(gateway.process.pid).children()
 
     assert fork_server.num_threads() == 1
+
+
+def test_replicas_draw_different_random_numbers(champion, serve):
+    """Forks of one process do not share its generator's state."""
+    gateway = serve().ready()
+    first = gateway.ask("random").json()
+    gateway.ask("die")
+
+    assert gateway.ask("random").json() != first
+
+
+def test_a_long_temporary_folder_is_no_obstacle(champion, serve, tmp_path):
+    """A socket's path is short; TMPDIR need not be."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+
+    gateway = serve(environment={"TMPDIR": str(long)}).ready()
+
+    assert gateway.ask().status_code == 200
