@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from starlette.routing import Route
 from gateway import inference
 from gateway.bodies import Receive, read_body
 from gateway.endpoints import Endpoint, EndpointTable
-from gateway.errors import ClientGone, GatewayError, UnsupportedMediaType
+from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
 from gateway.protocols.mlflow import MlflowDialect
 from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Resolved
@@ -39,7 +40,7 @@ REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Gateway:
-    """The ASGI application. It is ready while every endpoint has a version that serves and it is not draining."""
+    """The ASGI application."""
 
     def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, max_body_bytes: int) -> None:
         self.is_draining = False
@@ -79,6 +80,8 @@ class Gateway:
             await self._predict(endpoint, version, headers.get(b"content-type"), body, request_id, send)
         except ClientGone:
             return
+        except asyncio.CancelledError:  # the shutdown timeout is over; the server has nothing else to cancel for
+            await _reply_error(send, NotReady("the gateway is shutting down; ask another"), request_id)
         except GatewayError as problem:
             await _reply_error(send, problem, request_id)
         except Exception:
@@ -114,10 +117,15 @@ class Gateway:
     async def _ping(self, _: Request) -> Response:
         if self.is_draining:
             return _problem(503, "TEMPORARILY_UNAVAILABLE", "the gateway is shutting down")
-        waiting = [endpoint.name for endpoint in self._endpoints if not endpoint.is_ready]
-        if waiting:
-            return _problem(503, "TEMPORARILY_UNAVAILABLE", f"nothing to serve yet on: {', '.join(waiting)}")
+        if not self._is_ready():
+            waiting = ", ".join(endpoint.name for endpoint in self._endpoints if not endpoint.is_ready)
+            return _problem(503, "TEMPORARILY_UNAVAILABLE", f"nothing to serve yet on: {waiting}")
         return Response("\n", media_type="application/json")
+
+    def _is_ready(self) -> bool:
+        """Something can be served, and no endpoint is still on its way up for the first time."""
+        endpoints = list(self._endpoints)
+        return any(each.is_ready for each in endpoints) and not any(each.state == "starting" for each in endpoints)
 
     async def _version(self, _: Request) -> Response:
         return PlainTextResponse(installed_version("turnout"))
@@ -126,7 +134,7 @@ class Gateway:
         return JSONResponse(
             {
                 "epoch": self._reconciler.epoch,
-                "ready": not self.is_draining and all(endpoint.is_ready for endpoint in self._endpoints),
+                "ready": self._is_ready() and not self.is_draining,
                 "registry": self._reconciler.registry_status(),
                 "endpoints": [endpoint.as_json() for endpoint in self._endpoints],
             }

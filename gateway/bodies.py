@@ -17,24 +17,16 @@ async def read_body(receive: Receive, announced: bytes | None, max_bytes: int) -
     """The body; raises `PayloadTooLarge` before reading what is over *max_bytes*, `BodyStalled` when it stalls."""
     if announced is not None and announced.isdigit() and int(announced) > max_bytes:
         raise PayloadTooLarge(f"the body announces {int(announced)} bytes; at most {max_bytes} are taken")
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return _bounded(body, max_bytes)
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await _next(receive)
+        more = message.get("more_body", False)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_bytes:
             raise PayloadTooLarge(f"the body is longer than the {max_bytes} bytes that are taken")
-    return b"".join(parts)
-
-
-def _bounded(body: bytes, max_bytes: int) -> bytes:
-    if len(body) > max_bytes:
-        raise PayloadTooLarge(f"the body has {len(body)} bytes; at most {max_bytes} are taken")
-    return body
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _next(receive: Receive) -> MutableMapping[str, Any]:

@@ -10,11 +10,21 @@ from typing import Any, NoReturn
 
 import click
 
+from gateway.config import (
+    EndpointConfig,
+    Settings,
+    default_cache,
+    default_memory_limit,
+    parse_duration,
+    parse_size,
+    plan_endpoints,
+)
 from gateway.errors import GatewayError, InvalidSettings
 from registry import cli as registry_cli
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 STATUS_TIMEOUT_S = 5.0
+STDERR = 2
 
 
 class Command(registry_cli.ReportingCommand):
@@ -101,22 +111,12 @@ def serve(models: tuple[str, ...], log_format: str, **options: Any) -> NoReturn:
         settings = _settings(models, options)
     except InvalidSettings as problem:
         raise click.UsageError(str(problem)) from None
-    with telemetry.logging_to_stderr(log_format):
+    with telemetry.logging_to(STDERR, log_format):
         status = server.run(settings)
     raise SystemExit(status)
 
 
-def _settings(models: tuple[str, ...], options: dict[str, Any]) -> Any:
-    from gateway.config import (
-        EndpointConfig,
-        Settings,
-        default_cache,
-        default_memory_limit,
-        parse_duration,
-        parse_size,
-        plan_endpoints,
-    )
-
+def _settings(models: tuple[str, ...], options: dict[str, Any]) -> Settings:
     limit = options["memory_limit"]
     template = EndpointConfig(
         "",

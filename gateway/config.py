@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.errors import InvalidSettings
@@ -60,7 +60,11 @@ def default_cache() -> Path:
     named = os.environ.get("TURNOUT_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turnout"
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "turnout"
+    except RuntimeError:
+        raise InvalidSettings("this user has no home folder to keep model files in; pass --cache DIR") from None
 
 
 def default_memory_limit() -> int:
@@ -118,22 +122,10 @@ def plan_endpoints(models: Iterable[str], template: EndpointConfig) -> tuple[End
             )
         if name in planned:
             raise InvalidSettings(f"two endpoints would be called {name!r}; name one yourself: -m NAME={text}")
-        planned[name] = _configured(template, name, model)
+        planned[name] = replace(template, name=name, model=model)
     if not planned:
         raise InvalidSettings("nothing to serve: pass -m models:/NAME@ALIAS at least once")
     return tuple(planned.values())
-
-
-def _configured(template: EndpointConfig, name: str, model: ModelUri | Path) -> EndpointConfig:
-    return EndpointConfig(
-        name,
-        model,
-        template.replicas,
-        template.load_timeout_s,
-        template.predict_timeout_s,
-        template.max_queue,
-        template.memory_limit_bytes,
-    )
 
 
 def _default_name(model: ModelUri | Path) -> str:

@@ -15,7 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ PRELOAD = (
     ),
 )
 OPTIONAL = {"skops.io"}
-SECRET = re.compile(r"(?i)token|secret|passw|credential|api_?key|access_?key|private_?key|session_?key|auth")
+SECRET = re.compile(r"(?i)token|secret|passw|credential|_key$|apikey|auth")
+SECRET_VALUE = re.compile(r"://[^/\s]*@")  # an address with a password in it
 OURS = ("TURNOUT_", "MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "GCP_", "PG", "PYTHON", "DATABASE_")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # No library may start a thread before the fork: it would be missing in the replicas, with whatever it had locked.
@@ -52,27 +54,32 @@ THREADLESS = dict.fromkeys(ONE_THREAD, "1") | {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own pool costs every replica megabytes
 }
 START_TIMEOUT_S = 120.0
+SPAWNS_AT_ONCE = 32
 MAX_MESSAGE_BYTES = 64 << 10
 
 
 class ForkedProcess:
     """One child of a fork server: its listening socket's path, and how it ended."""
 
-    def __init__(self, identity: int, path: Path, lifetime: int, kill: Callable[[], None]) -> None:
-        self.identity = identity
+    def __init__(self, path: Path, lifetime: int, kill: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
         self.path = path
-        self.pid: int | None = None
         self.kill = kill
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.started: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self.why: str | None = None
         self._lifetime = lifetime
 
-    def end(self, status: int) -> None:
+    def end(self, status: int, why: str | None = None) -> None:
         """Said once, by the environment that hears of it."""
         if self.ended.done():
             return
         os.close(self._lifetime)
         self.path.unlink(missing_ok=True)
+        self.why = why
         self.ended.set_result(status)
+        if not self.started.done():
+            self.started.set_result(None)
 
 
 class Environment:
@@ -89,6 +96,8 @@ class Environment:
         self._last_id = 0
         self._ready: asyncio.Future[None] | None = None
         self._starting = asyncio.Lock()
+        self._spawning = asyncio.Semaphore(SPAWNS_AT_ONCE)
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
 
     async def start(self) -> None:
         """Have the fork server ready; raises `LoadFailed` when it cannot start."""
@@ -106,18 +115,22 @@ class Environment:
     async def spawn(self, output: int) -> ForkedProcess:
         """Fork a process that listens on a socket of its own and writes what it prints to *output*."""
         await self.start()
-        assert self._control is not None
         self._last_id += 1
         identity = self._last_id
         path = self._folder / f"r{identity}"
-        watched, lifetime = os.pipe()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen(8)
-            child = ForkedProcess(identity, path, lifetime, lambda: self._send({"op": "kill", "id": identity}))
-            self._children[identity] = child
-            self._send({"op": "spawn", "id": identity}, [listener.fileno(), output, watched])
-        os.close(watched)
+        async with self._spawning:
+            with socket.socket(socket.AF_UNIX) as listener, _pipe() as (watched, lifetime):
+                listener.bind(str(path))
+                listener.listen(8)
+                child = ForkedProcess(path, os.dup(lifetime), lambda: self._send({"op": "kill", "id": identity}))
+                self._children[identity] = child
+                self._send({"op": "spawn", "id": identity}, [listener.fileno(), output, watched])
+                # The descriptors stay open until the fork server has them.
+                try:
+                    await asyncio.shield(child.started)
+                except BaseException:
+                    child.kill()
+                    raise
         return child
 
     async def close(self) -> None:
@@ -125,7 +138,7 @@ class Environment:
         process = self._process
         self._lost()
         if process is not None:
-            await asyncio.to_thread(process.wait)
+            process.wait()
 
     def _launch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -145,12 +158,22 @@ class Environment:
         loop.add_reader(control, self._heard)
 
     def _send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        if self._control is None:
-            return
-        try:
-            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
-        except OSError:
-            self._lost()
+        self._outbox.append((json.dumps(message).encode(), descriptors or []))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox and self._control is not None:
+            try:
+                socket.send_fds(self._control, [self._outbox[0][0]], self._outbox[0][1])
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(self._control, self._flush)
+                return
+            except OSError:
+                self._lost()
+                return
+            self._outbox.popleft()
+        if self._control is not None:
+            asyncio.get_running_loop().remove_writer(self._control)
 
     def _heard(self) -> None:
         assert self._control is not None
@@ -167,9 +190,9 @@ class Environment:
         if message["op"] == "ready":
             self._report(message)
         elif message["op"] == "spawned":
-            self._children[message["id"]].pid = message["pid"]
+            self._children[message["id"]].started.set_result(None)
         elif message["op"] == "exited":
-            self._children.pop(message["id"]).end(message["status"])
+            self._children.pop(message["id"]).end(message["status"], message.get("why"))
 
     def _report(self, message: dict[str, Any]) -> None:
         for library, why in message["missing"].items():
@@ -183,8 +206,10 @@ class Environment:
         """The fork server is gone, or is to go: so are its children, by their parent-death signal."""
         control, self._control = self._control, None
         process, self._process = self._process, None
+        self._outbox.clear()
         if control is not None:
             asyncio.get_running_loop().remove_reader(control)
+            asyncio.get_running_loop().remove_writer(control)
             control.close()
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -197,7 +222,21 @@ class Environment:
             child.end(-signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 def scrubbed(environment: dict[str, str]) -> dict[str, str]:
     """What a model may see of the environment: no credential of the registry, a database or a store."""
-    kept = {name: value for name, value in environment.items() if not name.startswith(OURS) and not SECRET.search(name)}
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not (name.startswith(OURS) or SECRET.search(name) or SECRET_VALUE.search(value))
+    }
     return kept | THREADLESS

@@ -8,7 +8,6 @@ GatewayError
 │   ├── PayloadTooLarge    413: over `max_body`
 │   ├── BodyStalled        the client stopped sending
 │   └── UnsupportedMediaType  415: a content type that the scoring protocol does not know
-├── InvalidInput           400 INVALID_PARAMETER_VALUE: a body that the signature refuses
 ├── ModelError             as the replica says: what the model raised (400), or refused
 ├── NoSuchEndpoint         404 RESOURCE_DOES_NOT_EXIST: no such endpoint, or no such warm version
 ├── Overloaded             429 REQUEST_LIMIT_EXCEEDED: the line is full; Retry-After
@@ -58,11 +57,6 @@ class BodyStalled(BadRequest):
 
 class UnsupportedMediaType(BadRequest):
     http_status = 415
-
-
-class InvalidInput(GatewayError):
-    error_code = "INVALID_PARAMETER_VALUE"
-    http_status = 400
 
 
 class ModelError(GatewayError):

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,32 +26,37 @@ class KnownGood:
     digest: str
 
 
-class KnownGoodFile:
-    """One file a registry; an endpoint is kept under the reference that it follows."""
+class KnownGoodSet:
+    """One folder a registry, one file a reference: gateways that share a cache never overwrite each other's."""
 
     def __init__(self, cache: Path, registry_uri: str) -> None:
-        self._path = cache / "known-good" / f"{sha256(registry_uri.encode()).hexdigest()[:32]}.json"
+        self._folder = cache / "known-good" / _digest(registry_uri)
 
-    def read(self) -> dict[str, KnownGood]:
-        """By reference; empty when there is none, or none that can be read."""
+    def read(self, reference: str) -> KnownGood | None:
+        """What served last under that reference; None when there is nothing, or nothing that can be read."""
+        path = self._path(reference)
         try:
-            rows = json.loads(self._path.read_bytes())
-            return {
-                reference: KnownGood(ModelVersion(**row["version"]), row["digest"]) for reference, row in rows.items()
-            }
+            row = json.loads(path.read_bytes())
+            return KnownGood(ModelVersion(**row["version"]), row["digest"])
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
-            log.warning("%s cannot be read and is left out: %s", self._path, problem)
-            return {}
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as problem:
+            log.warning("%s cannot be read and is left out: %s", path, problem)
+            return None
 
-    def write(self, served: Mapping[str, KnownGood]) -> None:
-        """Replace what is kept for these references, and keep the others; durable when it returns."""
-        rows = {reference: asdict(good) for reference, good in (self.read() | dict(served)).items()}
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent)
+    def write(self, reference: str, good: KnownGood) -> None:
+        """Replace what is kept for the reference; durable when it returns."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(rows, file)
+            json.dump(asdict(good), file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        os.replace(temporary, self._path(reference))
+
+    def _path(self, reference: str) -> Path:
+        return self._folder / f"{_digest(reference)}.json"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from gateway.config import Settings
 from gateway.endpoints import Change, Endpoint, Failure, Incoming, isoformat
 from gateway.errors import GatewayError
-from gateway.knowngood import KnownGood, KnownGoodFile
+from gateway.knowngood import KnownGood, KnownGoodSet
 from gateway.runtimes.base import Resolved, Runtime
 from gateway.servable import Servable
 from gateway.source import Sighting, Target, references, watch
 from gateway.split import Split
+from gateway.threads import in_thread
 from registry import (
     ModelUri,
     ModelVersion,
@@ -74,7 +75,7 @@ class Reconciler:
         self._changed = {name: asyncio.Event() for name in self._endpoints}
         self._serving: dict[str, object] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._known_good = KnownGoodFile(settings.cache, self.registry_uri)
+        self._known_good = KnownGoodSet(settings.cache, self.registry_uri)
 
     async def run(self) -> None:
         """Follow the registry until cancelled."""
@@ -125,12 +126,10 @@ class Reconciler:
 
     async def _fall_back(self, sighting: Sighting) -> None:
         """The registry is away: what serves stays, and what never came up is taken from disk."""
-        known: Mapping[str, KnownGood] | None = None
         for endpoint in self._endpoints.values():
             if endpoint.split is not None or endpoint.name in self._goals:
                 continue
-            known = known if known is not None else await asyncio.to_thread(self._known_good.read)
-            good = known.get(str(endpoint.config.model))
+            good = await in_thread(partial(self._known_good.read, str(endpoint.config.model)))
             if good is None:
                 self._note(endpoint, Failure(None, str(sighting.problem), sighting.at))
             else:
@@ -228,9 +227,9 @@ class Reconciler:
     async def _remember(self, endpoint: Endpoint, goal: Goal, resolved: Resolved) -> None:
         if goal.version is None or goal.digest is not None:
             return
-        good = {str(endpoint.config.model): KnownGood(goal.version, resolved.digest)}
+        good = KnownGood(goal.version, resolved.digest)
         try:
-            await asyncio.to_thread(self._known_good.write, good)
+            await in_thread(partial(self._known_good.write, str(endpoint.config.model), good))
         except OSError as problem:
             log.warning("the last known good set could not be written: %s", problem)
 
@@ -252,7 +251,7 @@ class Reconciler:
                 digest = goal.version.digest or f"sha256:{path.name}"
             return Resolved(path, digest, read_mlmodel(path), goal.version, alias)
 
-        return await asyncio.to_thread(fetch)
+        return await in_thread(fetch)
 
     def _swap(self, endpoint: Endpoint, servable: Servable, goal: Goal, took_ms: int) -> None:
         old = endpoint.split

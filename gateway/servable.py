@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from gateway.config import EndpointConfig
-from gateway.errors import DeadlineExceeded, GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
+from gateway.errors import DeadlineExceeded, LoadFailed, NotReady, Overloaded, ReplicaDied
 from gateway.runtimes.base import Replica, Resolved, Runtime
 from gateway.worker.frames import Payload
 
 log = logging.getLogger("turnout.servable")
 
-# How many requests a replica has at once: one that it works on and a few on the way, so that it never waits for
-# the next. Only the first can have begun when it dies, so the others are safe to send to another.
-WINDOW = 4
 QUICK_DEATHS = 2  # so many in a row are replaced at once, then the pauses grow
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -102,8 +99,7 @@ class Servable:
                         if death.started:
                             raise
                     except asyncio.CancelledError:
-                        if replica.is_stuck():
-                            replica.kill("was ended: it overran its predict_timeout")
+                        replica.given_up(self.config.predict_timeout_s)
                         raise
                     finally:
                         self._advance()
@@ -132,29 +128,50 @@ class Servable:
     # The line: requests wait here, in order, until a replica has room.
 
     async def _next_replica(self) -> Replica:
-        waited = False
+        free = self._free_replica()
+        if free is not None and not self._line:  # whoever comes new goes behind those who wait
+            return free
+        self._refuse_what_cannot_be_done()
+        turn = self._queue(self._line.append)
         while True:
-            free = min(self._replicas, key=_outstanding, default=None)
-            # Whoever comes new goes behind those who wait.
-            if free is not None and free.outstanding < WINDOW and (waited or not self._line):
-                return free
-            if not self._replicas and self._pausing:
-                raise NotReady(f"no replica of endpoint {self.config.name!r} is up: {self.last_error}")
-            if len(self._line) >= self.config.max_queue:
-                raise Overloaded(
-                    f"endpoint {self.config.name!r} has {len(self._line)} requests waiting, its max_queue; try again"
-                )
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._line.append(turn)
             try:
                 await turn
-                waited = True
             except asyncio.CancelledError:
                 with contextlib.suppress(ValueError):
                     self._line.remove(turn)
                 if turn.done() and not turn.cancelled():
                     self._advance()  # the turn was given and is not taken
                 raise
+            free = self._free_replica()
+            if free is not None:
+                return free
+            if not self._replicas and self._pausing:
+                raise NotReady(self._nothing_is_up())
+            turn = self._queue(self._line.appendleft)  # somebody was quicker; the place in front is kept
+
+    def _free_replica(self) -> Replica | None:
+        free = max(self._replicas, key=_room, default=None)
+        return free if free is not None and free.room > 0 else None
+
+    def _queue(self, put: Callable[[asyncio.Future[None]], None]) -> asyncio.Future[None]:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        put(turn)
+        return turn
+
+    def _refuse_what_cannot_be_done(self) -> None:
+        """Say at once what a place in the line could only say later."""
+        if not self._replicas and self._pausing:
+            raise NotReady(self._nothing_is_up())
+        waiting = len(self._line)
+        wait_s = waiting * max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
+        if waiting >= self.config.max_queue or wait_s > self.config.predict_timeout_s:
+            raise Overloaded(
+                f"endpoint {self.config.name!r} has {waiting} requests waiting, of max_queue {self.config.max_queue}, "
+                f"for about {wait_s:.1f} s; try again"
+            )
+
+    def _nothing_is_up(self) -> str:
+        return f"no replica of endpoint {self.config.name!r} is up: {self.last_error}"
 
     def _advance(self) -> None:
         while self._line:
@@ -176,7 +193,7 @@ class Servable:
             log.warning("%s; bringing up another", self.last_error, extra=self._labels())
             replica, deaths = await self._replace(deaths)
             self._replicas.append(replica)
-            for _ in range(WINDOW):
+            for _ in range(replica.room):
                 self._advance()
 
     async def _replace(self, deaths: int) -> tuple[Replica, int]:
@@ -185,9 +202,9 @@ class Servable:
                 await self._pause(min(FIRST_PAUSE_S * 2 ** (deaths - QUICK_DEATHS - 1), LONGEST_PAUSE_S))
             try:
                 return await self._runtime.start(self.resolved, self.config, lambda _: None), deaths
-            except (GatewayError, OSError) as problem:
+            except Exception as problem:  # whatever it is, the next try may succeed
                 deaths += 1
-                self.last_error = str(problem)
+                self.last_error = str(problem) or type(problem).__name__
                 log.warning("a replica could not be replaced: %s", problem, extra=self._labels())
 
     async def _pause(self, seconds: float) -> None:
@@ -203,5 +220,5 @@ class Servable:
         return {"endpoint": self.config.name, "version": self.resolved.label}
 
 
-def _outstanding(replica: Replica) -> int:
-    return replica.outstanding
+def _room(replica: Replica) -> int:
+    return replica.room

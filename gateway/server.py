@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from gateway.app import Gateway
 from gateway.config import Settings
@@ -46,45 +48,63 @@ def run(settings: Settings) -> int:
     if any(isinstance(endpoint.model, ModelUri) for endpoint in settings.endpoints):
         with contextlib.suppress(Unavailable), contextlib.closing(connect(settings.registry_uri, create=False)):
             pass
+    _open_standard_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with _listening(settings) as listener:
-        return uvicorn_loop(serve(settings, listener))
-
-
-def uvicorn_loop(main: Any) -> int:
-    """Run on uvloop."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status: int = runner.run(main)
-        return status
+    with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings, listener))
 
 
 async def serve(settings: Settings, listener: socket.socket) -> int:
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
-    stopping = asyncio.Event()
+    stop = _Stop()
     endpoints = [Endpoint(config) for config in settings.endpoints]
     async with LocalRuntime() as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
         gateway = Gateway(EndpointTable(endpoints, settings.default_endpoint), reconciler, settings.max_body_bytes)
         server = _Uvicorn(_uvicorn_config(gateway, settings))
-        _stop_on_signals(stopping, server)
         async with (
-            _background(reconciler.run(), stopping),
-            _background(server.serve(sockets=[listener]), stopping) as serving,
+            _background(reconciler.run(), stop),
+            _background(server.serve(sockets=[listener]), stop) as serving,
         ):
-            log.info("listening on http://%s:%d", *listener.getsockname()[:2])
-            await stopping.wait()
+            log.info("listening on %s", _address(listener))
+            await stop.asked.wait()
             gateway.is_draining = True
             log.info("stopping: not ready any more")
-            await asyncio.sleep(settings.shutdown_notice_s)
+            await stop.unless_at_once(asyncio.sleep(settings.shutdown_notice_s))
             server.should_exit = True
-            await asyncio.wait({serving})
+            await stop.unless_at_once(asyncio.wait({serving}))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_timeout_s):
-                await reconciler.retire_all()
+                await stop.unless_at_once(reconciler.retire_all())
     log.info("stopped")
     return 0
+
+
+class _Stop:
+    """The first SIGTERM or Ctrl-C asks for a graceful end, the second for one at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self._at_once = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+
+    async def unless_at_once(self, work: Coroutine[Any, Any, object]) -> None:
+        """Wait for *work*, or until the second signal."""
+        tasks = {asyncio.create_task(work), asyncio.create_task(self._at_once.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _signalled(self) -> None:
+        if self.asked.is_set():
+            log.warning("stopping at once")
+            self._at_once.set()
+        self.asked.set()
 
 
 def _uvicorn_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
@@ -103,26 +123,11 @@ def _uvicorn_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _stop_on_signals(stopping: asyncio.Event, server: _Uvicorn) -> None:
-    """The first signal stops gracefully, the second at once."""
-
-    def stop() -> None:
-        if stopping.is_set():
-            log.warning("stopping at once")
-            server.force_exit = True
-            server.should_exit = True
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-
-
 @contextlib.asynccontextmanager
-async def _background(work: Any, stopping: asyncio.Event) -> AsyncIterator[asyncio.Task[Any]]:
+async def _background(work: Coroutine[Any, Any, None], stop: _Stop) -> AsyncIterator[asyncio.Task[None]]:
     """Run *work* beside the block; if it ends by itself, everything stops, and its error comes out here."""
     task = asyncio.create_task(work)
-    task.add_done_callback(lambda _: stopping.set())
+    task.add_done_callback(lambda _: stop.asked.set())
     try:
         yield task
     finally:
@@ -141,8 +146,20 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             listener.bind((settings.host, settings.port))
         except OSError as problem:
             raise CannotListen(
-                f"cannot listen on {settings.host}:{settings.port}: {problem.strerror}; choose another --port"
+                f"cannot listen on {settings.host}:{settings.port}: {problem.strerror}; pass another --host or --port"
             ) from None
         listener.listen(BACKLOG)
         listener.setblocking(False)
         yield listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _open_standard_descriptors() -> None:
+    """Where standard input, output or error are closed, no socket may take their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

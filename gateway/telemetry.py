@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +61,20 @@ class _DroppingQueueHandler(QueueHandler):
         return record
 
 
+class _Sink(logging.Handler):
+    """Writes straight to a descriptor: no buffer whose lock a blocked write could hold at the end of the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        with suppress(OSError):  # nobody reads any more: requests go on
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
 class _Writer(threading.Thread):
     """Hands queued records to the sink until None comes."""
 
@@ -81,9 +95,9 @@ class _Writer(threading.Thread):
 
 
 @contextmanager
-def logging_to_stderr(style: str) -> Iterator[None]:
-    """Log to standard error, as `text` or `json`, from a thread of its own while the block runs."""
-    sink = logging.StreamHandler(sys.stderr)
+def logging_to(descriptor: int, style: str) -> Iterator[None]:
+    """Log to *descriptor*, as `text` or `json`, from a thread of its own while the block runs."""
+    sink = _Sink(descriptor)
     sink.setFormatter(JsonLines() if style == "json" else TextLines())
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUED_LINES)
     handler = _DroppingQueueHandler(lines)

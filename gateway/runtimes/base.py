@@ -40,20 +40,18 @@ class Replica(Protocol):
     """One loaded copy of a model."""
 
     @property
-    def outstanding(self) -> int:
-        """How many predictions were sent to it and are not answered."""
+    def room(self) -> int:
+        """How many more predictions it takes at this moment; 0 when it is gone, also before `closed` says so."""
+
+    @property
+    def service_s(self) -> float:
+        """About how long it works on one prediction."""
 
     async def predict(self, payload: Payload) -> Payload:
-        """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`.
+        """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model."""
 
-        Cancelling does not stop the model.
-        """
-
-    def is_stuck(self) -> bool:
-        """Whether the request that it works on has been given up by its caller."""
-
-    def kill(self, reason: str | None = None) -> None:
-        """End it now; what was sent to it raises `ReplicaDied`. Returns before it is gone."""
+    def given_up(self, limit_s: float) -> None:
+        """A caller waits no longer: if it works, or comes to work, on one request for *limit_s*, it is ended."""
 
     async def closed(self) -> str:
         """Wait until its process is gone; says how it ended, as a phrase."""

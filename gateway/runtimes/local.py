@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
@@ -28,6 +29,13 @@ CLOSE_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1 << 30
 MAX_LOG_LINE_BYTES = 16 << 10
 OUT_OF_MEMORY_STATUS = 77  # replica.py's own
+LOG_LINES_A_SECOND = 1000
+
+# A replica has one request that it works on, and as many on the way as keep it from waiting for the next: several
+# of a quick model, none of a slow one. Only the first can have begun when it dies; the others go to another replica.
+LONGEST_WINDOW = 4
+ON_THE_WAY_S = 0.01
+SMOOTHING = 0.1
 
 
 class LocalReplica(asyncio.Protocol):
@@ -44,14 +52,19 @@ class LocalReplica(asyncio.Protocol):
         self._loaded: asyncio.Future[None] = self._loop.create_future()
         self._progress: Callable[[str], None] = lambda _: None
         self._reason: str | None = None
+        self._working_since = 0.0  # on the first of the unanswered
+        self._service_s = 0.0
 
     @property
-    def pid(self) -> int | None:
-        return self._process.pid
+    def room(self) -> int:
+        if self._transport is None:
+            return 0
+        window = 1 + int(ON_THE_WAY_S / (self._service_s or ON_THE_WAY_S))
+        return min(LONGEST_WINDOW, window) - len(self._unanswered)
 
     @property
-    def outstanding(self) -> int:
-        return len(self._unanswered)
+    def service_s(self) -> float:
+        return self._service_s
 
     async def load(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> None:
         """Load and warm up, or raise `LoadFailed` with the cause."""
@@ -80,21 +93,29 @@ class LocalReplica(asyncio.Protocol):
         self._last_id += 1
         identity = self._last_id
         answer: asyncio.Future[Payload] = self._loop.create_future()
+        if not self._unanswered:
+            self._working_since = self._loop.time()
         self._unanswered[identity] = answer
         self._transport.write(frames.encode({"op": "predict", "id": identity, "meta": payload.meta}, payload.buffers))
         return await answer
 
-    def is_stuck(self) -> bool:
-        first = next(iter(self._unanswered.values()), None)
-        return first is not None and first.cancelled()
+    def given_up(self, limit_s: float) -> None:
+        first = next(iter(self._unanswered), None)
+        if first is not None:
+            rest_s = limit_s - (self._loop.time() - self._working_since)
+            self._loop.call_later(max(0.0, rest_s), self._end_if_still_on, first)
 
-    def kill(self, reason: str | None = None) -> None:
+    def _end_if_still_on(self, identity: int) -> None:
+        if next(iter(self._unanswered), None) == identity:
+            self._kill("was ended: it overran its predict_timeout")
+
+    def _kill(self, reason: str) -> None:
         self._reason = self._reason or reason
         self._process.kill()
 
     async def closed(self) -> str:
         status = await asyncio.shield(self._process.ended)
-        return self._reason or _phrase(status)
+        return self._reason or self._process.why or _phrase(status)
 
     async def close(self) -> None:
         if self._transport is not None:
@@ -118,7 +139,7 @@ class LocalReplica(asyncio.Protocol):
             for header, buffers in self._decoder.feed(data):
                 self._heard(header, buffers)
         except (frames.BadFrame, KeyError, TypeError) as problem:
-            self.kill(f"was ended: it sent what is no frame ({problem})")
+            self._kill(f"was ended: it sent what is no frame ({problem})")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
@@ -129,11 +150,11 @@ class LocalReplica(asyncio.Protocol):
     def _heard(self, header: dict[str, Any], buffers: tuple[memoryview, ...]) -> None:
         operation = header["op"]
         if operation == "answer":
-            answer = self._unanswered.pop(header["id"])
+            answer = self._answered(header["id"])
             if not answer.done():
                 answer.set_result(Payload(header["meta"], buffers))
         elif operation == "error":
-            answer = self._unanswered.pop(header["id"])
+            answer = self._answered(header["id"])
             if not answer.done():
                 answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
         elif operation == "warming":
@@ -144,6 +165,12 @@ class LocalReplica(asyncio.Protocol):
             self._loaded.set_result(None)
         elif operation == "failed":
             self._loaded.set_exception(LoadFailed(header["message"]))
+
+    def _answered(self, identity: int) -> asyncio.Future[Payload]:
+        now = self._loop.time()
+        self._service_s += SMOOTHING * (now - self._working_since - self._service_s)
+        self._working_since = now
+        return self._unanswered.pop(identity)
 
     async def _bury(self) -> None:
         """Tell everybody who waits how the process ended; only the first request can have been begun."""
@@ -175,21 +202,16 @@ class LocalRuntime:
         self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._environment = Environment(self._folder)
-        self._readers: set[asyncio.ReadTransport] = set()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def warm(self) -> None:
-        """Have the fork server ready before the first model asks for it."""
-        await self._environment.start()
-
     async def start(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> LocalReplica:
         progress("starting")
         readable, writable = os.pipe()
-        await self._relay(readable, config.name, resolved.label)
         try:
+            await self._relay(readable, config.name, resolved.label)
             process = await self._environment.spawn(writable)
         finally:
             os.close(writable)
@@ -198,9 +220,9 @@ class LocalRuntime:
             await replica.load(resolved, config, progress)
         except BaseException as problem:
             process.kill()
-            await asyncio.shield(process.ended)
+            how = await replica.closed()
             if isinstance(problem, OSError):
-                raise LoadFailed(f"the process that was to load the model is gone: {problem}") from None
+                raise LoadFailed(f"the process that was to load the model {how}") from None
             raise
         return replica
 
@@ -208,28 +230,46 @@ class LocalRuntime:
         await self._environment.close()
         os.close(self._lock)
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            shutil.rmtree(self._folder, ignore_errors=True)  # a lock and a few sockets
 
     async def _relay(self, readable: int, endpoint: str, version: str) -> None:
         """Send what a replica prints to the log, line by line, with its endpoint and version."""
-        loop = asyncio.get_running_loop()
-        with os.fdopen(readable, "rb", 0) as pipe:
-            duplicate = os.fdopen(os.dup(pipe.fileno()), "rb", 0)
-        await loop.connect_read_pipe(lambda: _LogLines(endpoint, version), duplicate)
+        pipe = os.fdopen(readable, "rb", 0)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: _LogLines(endpoint, version), pipe)
 
 
 class _LogLines(asyncio.Protocol):
+    """A replica's output as log lines. One that prints without end is read slowly, so that it holds up nobody else."""
+
     def __init__(self, endpoint: str, version: str) -> None:
         self._labels = {"endpoint": endpoint, "version": version}
         self._pending = b""
+        self._budget = LOG_LINES_A_SECOND
+        self._refill: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.ReadTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._pending = (self._pending + data).split(b"\n")
         if len(self._pending) > MAX_LOG_LINE_BYTES:
             lines.append(self._pending)
             self._pending = b""
-        for line in lines:
+        for line in lines[: self._budget]:
             self._write(line)
+        if len(lines) > self._budget:
+            self._write(b"(%d more lines in this second are left out)" % (len(lines) - self._budget))
+        self._budget = max(0, self._budget - len(lines))
+        if not self._budget:
+            self._transport.pause_reading()
+        if self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(1.0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._refill = None
+        if not self._budget and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._budget = LOG_LINES_A_SECOND
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._pending:
@@ -241,6 +281,7 @@ class _LogLines(asyncio.Protocol):
 
 FOLDER_PREFIX = f"turnout-{os.getuid()}-"
 LONGEST_PARENT_BYTES = 70
+SETTLED_S = 60.0
 
 
 def folder_of_folders() -> Path:
@@ -253,6 +294,8 @@ def sweep_abandoned() -> None:
     """Remove the folders of gateways that were killed: those whose lock nobody holds."""
     for folder in folder_of_folders().glob(FOLDER_PREFIX + "*"):
         with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < SETTLED_S:
+                continue  # its owner may be about to take the lock
             lock = os.open(folder / "lock", os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,11 +5,12 @@ names the control socket's descriptor, the files to load and the libraries to im
 never loads a model and never handles a request. The file stands alone and runs on Python 3.9.
 
 It reads messages {"op": "spawn", "id"} with three descriptors (the replica's listening socket, the pipe for its
-output, the read end of its lifetime pipe) and {"op": "kill", "id"}; it writes {"op": "ready"}, {"op": "spawned", "id",
-"pid"} and {"op": "exited", "id", "status"}, where a negative status is a signal's number.
+output, the read end of its lifetime pipe) and {"op": "kill", "id"}; it writes {"op": "ready"},
+{"op": "spawned", "id"} and {"op": "exited", "id", "status", "why"}, where a negative status is a signal's number.
 """
 
 import array
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -109,22 +110,27 @@ class ForkServer:
         elif message["op"] == "kill":
             for pid, identity in self._ids.items():
                 if identity == message["id"]:
-                    os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+                    end_group(pid)
 
     def _spawn(self, identity: int, descriptors: List[int]) -> None:
         parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become_replica(parent, descriptors)
+        news: Dict[str, Any] = {"op": "spawned", "id": identity}
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_replica(parent, descriptors)
+            self._ids[pid] = identity
+        except OSError as problem:
+            news = {"op": "exited", "id": identity, "status": os.EX_OSERR, "why": f"could not be forked: {problem}"}
         for descriptor in descriptors:
             os.close(descriptor)
-        self._ids[pid] = identity
-        self.send({"op": "spawned", "id": identity, "pid": pid})
+        self.send(news)
 
     def _become_replica(self, parent: int, descriptors: List[int]) -> None:
         status = 1
         try:
             self._modules["lifetime"].die_with_parent(parent)
+            os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
@@ -139,16 +145,26 @@ class ForkServer:
 
     def _reap(self) -> None:
         while self._ids:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
                 return
+            end_group(ended.si_pid)
+            pid, status = os.waitpid(ended.si_pid, 0)
             code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
             self.send({"op": "exited", "id": self._ids.pop(pid), "status": code})
 
 
+def end_group(pid: int) -> None:
+    """Kill a replica with whatever processes its model started. It is not reaped yet, so the numbers are its own."""
+    for end in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):  # it has not made its group yet
+            end(pid, signal.SIGKILL)
+
+
 def main() -> None:
     options = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the gateway decides when replicas end, also when all are told to
     modules = {name: load_by_path(name, path) for name, path in options["files"].items()}
     modules["lifetime"].die_with_parent(options["parent"])
     started = time.monotonic()

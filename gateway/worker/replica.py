@@ -8,11 +8,9 @@ the other files as modules.
 import json
 import os
 import selectors
-import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from types import ModuleType
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -24,7 +22,6 @@ OUT_OF_MEMORY_STATUS = 77
 def run(modules: Dict[str, ModuleType], listener: int, output: int, lifetime: int) -> int:
     """Serve on the *listener* until the *lifetime* pipe closes or `stop` comes; the process's exit status."""
     _redirect_output(output)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     status = Replica(modules, socket.socket(fileno=listener), lifetime).serve()
     modules["lifetime"].end_quietly()
     return status
@@ -104,7 +101,7 @@ class Replica:
         try:
             self._modules["lifetime"].lower_priority_of_this_thread()
             self._loaded = load(self._modules, options, lambda: report({"op": "warming"}))
-            report({"op": "ready", "seconds": self._loaded.seconds})
+            report({"op": "ready"})
         except SystemExit as end:
             os._exit(end.code if isinstance(end.code, int) else 1)
         except BaseException as problem:
@@ -143,7 +140,6 @@ class Loaded:
         self._model = model
         self._scorer = tables.Scorer(model.signature, enforcement)
         self._failed = tables.model_failed
-        self.seconds = 0.0
 
     def predict(self, meta: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> Tuple[Dict[str, Any], List[Any]]:
         request = self._scorer.read(meta, buffers)
@@ -181,7 +177,6 @@ class WarmUpFailed(Exception):
 
 def load(modules: Dict[str, ModuleType], options: Dict[str, Any], warming: Callable[[], None]) -> Loaded:
     """Limit memory, load, warm up. Whatever the model's code raises comes out of here."""
-    started = time.monotonic()
     modules["lifetime"].limit_memory(options["memory_limit_bytes"])
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -193,7 +188,6 @@ def load(modules: Dict[str, ModuleType], options: Dict[str, Any], warming: Calla
         loaded.warm_up(modules["enforcement"])
     except Exception as problem:
         raise WarmUpFailed(f"the warm-up on the input example raised {_sentence(problem)}") from problem
-    loaded.seconds = time.monotonic() - started
     return loaded
 
 

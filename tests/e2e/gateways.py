@@ -36,6 +36,11 @@ class Behaving({base}):
         self.act(word)
         if word == "pid":
             return [os.getpid()]
+        if word == "environment":
+            return [sorted(os.environ)]
+        if word == "child":
+            import subprocess
+            return [subprocess.Popen(["sleep", "1000"]).pid]
         if word == "random":
             import numpy
             return [numpy.random.random()]
@@ -57,9 +62,12 @@ class Behaving({base}):
             os.kill(os.getpid(), 9)
         if word == "eat":
             self.hoard = [bytearray(64 << 20) for _ in range(1000)]
+        while word == "shout":
+            print("x")
         if word == "print":
             print("the model says hello")
         if word.startswith("sleep "):
+            print("the model sleeps")
             time.sleep(float(word.split()[1]))
 '''
 
@@ -110,6 +118,10 @@ class Gateway:
     def ready(self):
         eventually(lambda: self.client.get("/ping").status_code == 200, f"ready; log:\n{self.log()}")
         return self
+
+    def is_busy(self):
+        """Whether a request that sleeps is under way: the model said so."""
+        return "the model sleeps" in self.log()
 
     def status(self, endpoint=0):
         return self.client.get("/status").json()["endpoints"][endpoint]

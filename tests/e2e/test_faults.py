@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import threading
-import time
 
 import httpx2
 import psutil
@@ -260,7 +259,7 @@ def test_tf118_sigterm_finishes_what_runs_and_leaves_nothing(champion, serve):
     answers = []
     slow = threading.Thread(target=lambda: answers.append(gateway.ask("sleep 1").json()))
     slow.start()
-    time.sleep(0.3)  # the request has to be under way; nothing tells from outside when it is
+    eventually(gateway.is_busy, "the request is under way")
 
     assert gateway.stop() == 0
 
@@ -336,7 +335,7 @@ def test_tf113_a_full_line_is_refused_quickly(champion, serve):
     codes = [answer.status_code for answer in answers]
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert set(codes) == {200, 429}
-    assert codes.count(200) >= 6
+    assert codes.count(200) >= 3
     assert refused.headers["Retry-After"]
     assert refused.json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
 

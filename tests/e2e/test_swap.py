@@ -61,7 +61,7 @@ def test_a_running_prediction_finishes_on_the_version_it_began_on(client, add, c
     answers = []
     slow = threading.Thread(target=lambda: answers.append(gateway.ask("sleep 2")))
     slow.start()
-    eventually(lambda: gateway.status()["versions"], "the request is under way")
+    eventually(gateway.is_busy, "the request is under way")
 
     client.set_registered_model_alias("m", "champion", "2")
     gateway.serves(2)

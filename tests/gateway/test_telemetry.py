@@ -1,14 +1,13 @@
 """The gateway's log."""
 
-import io
 import json
 import logging
-import sys
+import os
 import threading
 
 import pytest
 
-from gateway.telemetry import JsonLines, TextLines, logging_to_stderr
+from gateway.telemetry import JsonLines, TextLines, logging_to
 
 
 def record(message, **fields):
@@ -40,28 +39,36 @@ def test_tf161_an_event_is_one_line(style):
     assert "fake event" in line
 
 
-class StuckSink(io.StringIO):
-    """A standard error that blocks until it is released."""
-
-    def __init__(self):
-        super().__init__()
-        self.released = threading.Event()
-
-    def write(self, text):
-        self.released.wait()
-        return super().write(text)
-
-
-def test_tf130_a_blocked_sink_costs_lines_and_no_time(monkeypatch):
-    """What does not fit the queue is dropped and counted; whoever logs never waits."""
-    sink = StuckSink()
-    monkeypatch.setattr(sys, "stderr", sink)
+def test_tf130_a_blocked_sink_costs_lines_and_no_time():
+    """What does not fit the queue is dropped and counted; whoever logs never waits, and neither does the end."""
+    reading, writing = os.pipe()
     log = logging.getLogger("turnout.test")
 
-    with logging_to_stderr("text"):
-        for number in range(10_500):
+    with logging_to(writing, "text"):
+        for number in range(15_000):
             log.info("line %d", number)
-        threading.Timer(0.5, sink.released.set).start()
+        reader = threading.Thread(target=_drain, args=(reading, lines := []))
+        reader.start()
+    os.close(writing)
+    reader.join()
 
-    assert "line 0" in sink.getvalue()
-    assert "lines were dropped" in sink.getvalue()
+    assert "line 0" in lines[0]
+    assert "lines were dropped" in lines[-1]
+
+
+def test_tf130_the_end_does_not_wait_for_a_sink_that_takes_nothing():
+    """A pipe that nobody reads: the block is left all the same."""
+    reading, writing = os.pipe()
+    log = logging.getLogger("turnout.test")
+
+    with logging_to(writing, "json"):
+        for number in range(15_000):
+            log.info("line %d", number)
+
+    os.close(reading)
+    os.close(writing)
+
+
+def _drain(descriptor, lines):
+    with os.fdopen(descriptor) as file:
+        lines += file.read().splitlines()

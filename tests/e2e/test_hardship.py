@@ -1,0 +1,207 @@
+"""Hard cases that reviews found: each held up, killed or misled a gateway once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+
+from tests.e2e.gateways import behaving, eventually
+
+
+def test_a_dead_replica_does_not_freeze_the_gateway(champion, serve):
+    """Between a replica's death and the news of it, requests wait; the event loop goes on."""
+    gateway = serve("--predict-timeout", "5s").ready()
+    (pid,) = gateway.ask("pid").json()["predictions"]
+    fork_server = psutil.Process(pid).parent()
+    fork_server.suspend()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, "it is dead and nobody was told")
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(gateway.ask().status_code))
+    waiting.start()
+
+    alive = [gateway.client.get("/version").status_code for _ in range(5)]
+
+    fork_server.resume()
+    waiting.join()
+    assert alive == [200] * 5
+    assert answers == [200]
+
+
+def test_tf113_overload_kills_no_healthy_replica(champion, serve):
+    """More than can be done in time is refused; the replica that works is left to work."""
+    gateway = serve("--predict-timeout", "2s").ready()
+    (pid,) = gateway.ask("pid").json()["predictions"]
+    codes = []
+
+    def ask_often():
+        for _ in range(3):
+            codes.append(gateway.ask("sleep 0.2").status_code)
+
+    threads = [threading.Thread(target=ask_often) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert set(codes) <= {200, 429, 504}
+    assert codes.count(200) >= 6
+    assert gateway.ask("pid").json()["predictions"] == [pid]
+
+
+def test_a_second_signal_ends_it_at_once(champion, serve):
+    """Neither the notice nor a running request holds it then, and nothing is left behind."""
+    gateway = serve("--shutdown-notice", "60s").ready()
+    family = gateway.family()
+    slow = threading.Thread(target=lambda: _ignore(lambda: gateway.ask("sleep 50")))
+    slow.start()
+    gateway.process.send_signal(signal.SIGTERM)
+    eventually(lambda: gateway.client.get("/ping").status_code == 503, "it is not ready any more")
+
+    assert gateway.stop(timeout=20) == 0
+
+    slow.join()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def test_tf118_what_outlasts_the_shutdown_timeout_gets_a_clean_error(champion, serve):
+    """503 in the wire's shape, not a bare 500."""
+    gateway = serve("--shutdown-timeout", "1s").ready()
+    answers = []
+    slow = threading.Thread(target=lambda: answers.append(gateway.ask("sleep 30")))
+    slow.start()
+    eventually(gateway.is_busy, "the request is under way")
+
+    assert gateway.stop() == 0
+
+    slow.join()
+    assert answers[0].status_code == 503
+    assert answers[0].json()["error_code"] == "TEMPORARILY_UNAVAILABLE"
+
+
+def test_sigterm_to_every_process_drains_all_the_same(champion, serve):
+    """Service managers signal the whole group; the request that runs is answered."""
+    gateway = serve().ready()
+    answers = []
+    slow = threading.Thread(target=lambda: answers.append(gateway.ask("sleep 1").status_code))
+    slow.start()
+    eventually(gateway.is_busy, "the request is under way")
+
+    for process in gateway.family():
+        process.terminate()
+
+    assert gateway.stop() == 0
+    slow.join()
+    assert answers == [200]
+
+
+def test_what_a_model_started_ends_with_its_replica(champion, serve):
+    """A child process of a model does not outlive it."""
+    gateway = serve().ready()
+    (pid,) = gateway.ask("child").json()["predictions"]
+    assert psutil.pid_exists(pid)
+
+    gateway.stop()
+
+    eventually(lambda: not psutil.pid_exists(pid), "the child is gone")
+
+
+def test_a_model_that_prints_without_end_holds_up_nobody(client, add, champion, serve):
+    """Its output is read slowly; another endpoint answers, and the log says what was left out."""
+    gateway = serve(models=("models:/m@champion", "other=models:/m/1")).ready()
+    loud = threading.Thread(target=lambda: _ignore(lambda: gateway.ask("shout", "/endpoints/m/invocations")))
+    loud.start()
+    eventually(lambda: "more lines in this second" in gateway.log(), "the flood is cut")
+
+    answers = [gateway.ask(path="/endpoints/other/invocations").status_code for _ in range(20)]
+
+    gateway.stop(signal.SIGKILL)
+    loud.join()
+    assert answers == [200] * 20
+
+
+def test_tf100_no_credential_reaches_a_model(champion, serve):
+    """What looks like a secret by its name or its value is not in a replica's environment; the rest is."""
+    secrets = {
+        "TURNOUT_TOKEN": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "MY_DB_URL": "postgresql://u:sekret@h/d",
+        "WEBHOOK_KEY": "x",
+        "SOME_PASSWORD": "x",
+    }
+    gateway = serve(environment=secrets | {"HARMLESS": "x"}).ready()
+
+    (names,) = gateway.ask("environment").json()["predictions"]
+
+    assert "HARMLESS" in names
+    assert not secrets.keys() & set(names)
+
+
+def test_a_failed_fork_fails_one_load_only(client, add, champion, serve):
+    """Where no process can be made, the new version fails; what serves goes on."""
+    # root has no limit on processes
+    resource = psutil.RLIMIT_NOFILE if os.getuid() == 0 else psutil.RLIMIT_NPROC
+    add(behaving(2))
+    gateway = serve().ready()
+    (fork_server,) = psutil.Process(gateway.process.pid).children()
+    before = fork_server.rlimit(resource)
+    fork_server.rlimit(resource, (1, before[1]))
+
+    client.set_registered_model_alias("m", "champion", "2")
+
+    eventually(lambda: (gateway.status()["last_error"] or {}).get("version") == "2", "the load fails")
+    assert gateway.ask().json() == {"predictions": [1]}
+    fork_server.rlimit(resource, before)
+    gateway.serves(2)
+
+
+def test_tf121_one_broken_endpoint_leaves_the_gateway_ready(client, add, champion, serve):
+    """Readiness is for the process; /status says which endpoint serves."""
+    add(behaving(2, "raise"))
+
+    gateway = serve(models=("models:/m@champion", "broken=models:/m/2"))
+
+    eventually(lambda: gateway.status(1)["state"] == "failed", "the broken one is told")
+    assert gateway.ready().ask(path="/endpoints/m/invocations").status_code == 200
+    assert gateway.ask(path="/endpoints/broken/invocations").status_code == 503
+
+
+def test_many_endpoints_start_together(client, add, champion, serve):
+    """More spawns than the control socket holds at once come up without a retry."""
+    names = [f"e{number}" for number in range(40)]
+
+    gateway = serve(models=[f"{name}=models:/m@champion" for name in names]).ready()
+
+    assert all(row["state"] == "serving" for row in gateway.client.get("/status").json()["endpoints"])
+    assert "killed" not in gateway.log()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors_are_no_obstacle(champion, tmp_path, closed):
+    """Started by something that closes them, it ends as it should."""
+    command = f"exec {sys.executable} -m gateway serve -m models:/m@champion --port 0 {closed}"
+    process = subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        env=os.environ
+        | {"TURNOUT_REGISTRY_URI": f"sqlite:///{tmp_path}/turnout.db"}
+        | {"TURNOUT_CACHE": str(tmp_path / "cache")},
+    )
+    eventually(lambda: len(psutil.Process(process.pid).children(recursive=True)) == 2, "a replica is up")
+
+    process.terminate()
+
+    assert process.wait(30) == 0
+
+
+def _ignore(work):
+    try:
+        work()
+    except Exception as problem:
+        print("ignored:", problem)
