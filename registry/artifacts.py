@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -22,6 +23,7 @@ MAX_SEGMENT_BYTES = 255
 CHUNK_BYTES = 1 << 20
 # Half-written and half-deleted files lie here, under the root, so that a rename makes them (in)visible.
 HIDDEN = ".turnout-"
+ABANDONED_AFTER_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,8 +108,9 @@ class LocalArtifacts:
     the disk when the call returns.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
         self._root = root
+        self._clock = clock
 
     @property
     def root(self) -> str:
@@ -129,7 +132,10 @@ class LocalArtifacts:
                 yield chunk
 
     def write_directory(self, source: Path, prefix: str) -> Manifest:
-        """All files become visible at once. Raises `AlreadyExists` when there is something at *prefix*."""
+        """All files become visible at once. Raises `AlreadyExists` when there is something at *prefix*.
+
+        What a killed writer left half-written a day ago or earlier is removed.
+        """
         target = self._root / check_path(prefix)
         if not source.is_dir():
             raise InvalidParameter(f"{source} is no directory: give the directory that holds the model's files")
@@ -137,6 +143,7 @@ class LocalArtifacts:
             _make_folders(self._root, target.parent)
             if os.path.lexists(target):
                 raise AlreadyExists(f"there are files at {prefix!r} already; files that are registered never change")
+            _remove_abandoned(self._root, self._clock() - ABANDONED_AFTER_S)
             incoming = self._root / f"{HIDDEN}incoming-{token_hex(8)}"
             try:
                 manifest = _copy_directory(source, incoming)
@@ -285,6 +292,24 @@ def _copy_file(source: Path, target: Path, path: str) -> FileDigest:
 def _digest(path: str, file: BinaryIO) -> FileDigest:
     digest = file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # files of open() have readinto
     return FileDigest(path, file.tell(), digest)
+
+
+def _remove_abandoned(root: Path, before: float) -> None:
+    """Remove half-written and half-deleted files that nobody has touched since; what cannot be removed stays."""
+    for each in (*root.glob(f"{HIDDEN}incoming-*"), *root.glob(f"{HIDDEN}trash-*")):
+        with suppress(OSError):
+            if _last_touched(each) >= before:
+                continue
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
+
+
+def _last_touched(path: Path) -> float:
+    """The newest time in a tree: a long copy changes its top folder only in the beginning."""
+    below = (Path(folder) / name for folder, folders, files in os.walk(path) for name in folders + files)
+    return max(each.lstat().st_ctime for each in (path, *below))
 
 
 def _make_folders(root: Path, folder: Path) -> None:

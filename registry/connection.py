@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from registry.errors import InvalidUri
 
 if TYPE_CHECKING:
+    from registry.sql.database import Backend
     from registry.sql.registry import SqlRegistry
 
 DEFAULT_URI = "sqlite:///turnout.db"
@@ -35,31 +36,16 @@ def connect(
     address = find_uri(os.environ) if uri is None else uri
     if not isinstance(address, str):
         raise InvalidUri(f"a registry's address must be a string, got {type(address).__name__}")
-    scheme = address.partition(":")[0].lower()
-    if scheme == "sqlite":
-        path = sqlite_path(address)
-        from registry.sql.registry import SqlRegistry
-        from registry.sql.sqlite import SqliteFile
+    backend, beside = _open(address, create)
+    from registry.sql.registry import SqlRegistry
 
-        backend = SqliteFile(path, create=create)
-        return SqlRegistry(
-            backend,
-            beside=backend.path.parent,
-            artifacts_destination=artifacts_destination,
-            actor=actor,
-            allowed_sources=allowed_sources,
-        )
-    if scheme.startswith("postgres") and "://" in address:
-        from registry.sql.postgres import PostgresServer
-        from registry.sql.registry import SqlRegistry
-
-        return SqlRegistry(
-            PostgresServer(address),
-            artifacts_destination=artifacts_destination,
-            actor=actor,
-            allowed_sources=allowed_sources,
-        )
-    raise _refusal(address, scheme)
+    return SqlRegistry(
+        backend,
+        beside=beside,
+        artifacts_destination=artifacts_destination,
+        actor=actor,
+        allowed_sources=allowed_sources,
+    )
 
 
 def find_uri(environment: Mapping[str, str]) -> str:
@@ -80,6 +66,22 @@ def public_uri(uri: str | None = None) -> str:
         from registry.sql import postgres
 
         return postgres.public_uri(address)
+    raise _refusal(address, scheme)
+
+
+def _open(address: str, create: bool) -> tuple[Backend, Path | None]:
+    """The database at an address, and the folder that a SQLite file lies in."""
+    scheme = address.partition(":")[0].lower()
+    if scheme == "sqlite":
+        path = sqlite_path(address)
+        from registry.sql.sqlite import SqliteFile
+
+        file = SqliteFile(path, create=create)
+        return file, file.path.parent
+    if scheme.startswith("postgres") and "://" in address:
+        from registry.sql.postgres import PostgresServer
+
+        return PostgresServer(address), None
     raise _refusal(address, scheme)
 
 

@@ -31,7 +31,10 @@ class _Entity:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion(_Entity):
-    """One immutable version of a registered model. Times are milliseconds since the epoch."""
+    """One immutable version of a registered model. Times are milliseconds since the epoch.
+
+    What follows `model_id` is always None: MLflow's scripts read it, and no registry of ours has such things.
+    """
 
     name: str
     version: str
@@ -48,6 +51,10 @@ class ModelVersion(_Entity):
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: Sequence[str] = ()
     model_id: str | None = None
+    metrics: None = None
+    params: None = None
+    deployment_job_state: None = None
+    workspace: str | None = None
     registry: str = field(default="", repr=False)
 
     @property
@@ -63,7 +70,10 @@ class ModelVersion(_Entity):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel(_Entity):
-    """A name under which versions are kept. Times are milliseconds since the epoch."""
+    """A name under which versions are kept. Times are milliseconds since the epoch.
+
+    What follows `aliases` is always None: MLflow's scripts read it, and no registry of ours has such things.
+    """
 
     name: str
     creation_timestamp: int
@@ -72,6 +82,9 @@ class RegisteredModel(_Entity):
     latest_versions: Sequence[ModelVersion] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    deployment_job_id: None = None
+    deployment_job_state: None = None
+    workspace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +143,22 @@ class Registry(Protocol):
     # Registered models
 
     def create_registered_model(
-        self, name: str, tags: Mapping[str, Any] | None = None, description: str | None = None
-    ) -> RegisteredModel: ...
+        self,
+        name: str,
+        tags: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        deployment_job_id: str | None = None,
+    ) -> RegisteredModel:
+        """Make a model without versions. *deployment_job_id* is ignored: it names a job of Databricks."""
 
     def get_registered_model(self, name: str) -> RegisteredModel: ...
 
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel: ...
 
-    def update_registered_model(self, name: str, description: str | None = None) -> RegisteredModel: ...
+    def update_registered_model(
+        self, name: str, description: str | None = None, deployment_job_id: str | None = None
+    ) -> RegisteredModel:
+        """Replace the description. *deployment_job_id* is ignored: it names a job of Databricks."""
 
     def delete_registered_model(self, name: str) -> None: ...
 
@@ -165,12 +186,13 @@ class Registry(Protocol):
         tags: Mapping[str, Any] | None = None,
         run_link: str | None = None,
         description: str | None = None,
-        await_creation_for: int | None = None,
+        await_creation_for: int | None = 300,
         model_id: str | None = None,
     ) -> ModelVersion:
         """Add the next version; its manifest is computed here from the files that *source* names.
 
-        A local path is refused: `register_model` copies the files into the artifact root first.
+        A local path is refused: `register_model` copies the files into the artifact root first. The version is
+        ready when this returns, so *await_creation_for* is never waited for.
         """
 
     def copy_model_version(self, src_model_uri: str, dst_name: str) -> ModelVersion: ...
@@ -232,7 +254,8 @@ class Registry(Protocol):
         self, name: str, alias: str, *, expected_version: str | int | None = None, reason: str | None = None
     ) -> None: ...
 
-    def get_model_version_by_alias(self, name: str, alias: str, *, at: datetime | None = None) -> ModelVersion: ...
+    def get_model_version_by_alias(self, name: str, alias: str, *, at: datetime | None = None) -> ModelVersion:
+        """The version that the alias names, or named at a moment; one without a time zone is taken as UTC."""
 
     def get_alias_history(
         self, name: str, alias: str, max_results: int = 100, page_token: str | None = None

@@ -32,7 +32,9 @@ _ALIAS = re.compile(r"[\w-]+")
 _TAG_KEY = re.compile(r"[\w/. :-]+")
 _RESERVED_ALIAS = re.compile(r"[vV]\d+")
 _LOGGED_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_INVISIBLE = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+# Letters, marks and symbols that show as nothing: fillers, joiners, variation selectors, the blank braille.
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _SHOWN_CHARS = 80
 
 
@@ -51,11 +53,9 @@ def check_model_name(name: object) -> str:
         raise InvalidParameter(f"invalid model name {shown(text)}: names cannot contain '/' or ':'")
     if text in {".", ".."}:
         raise InvalidParameter(f"invalid model name {shown(text)}: it would name a folder")
-    if text != text.strip() or any(unicodedata.category(each) in _INVISIBLE for each in text):
-        raise InvalidParameter(
-            f"invalid model name {shown(text)}: no control or invisible characters, no space at its ends"
-        )
-    return text
+    if text != text.strip():
+        raise InvalidParameter(f"invalid model name {shown(text)}: no space at its ends")
+    return _check_visible(text, "model name")
 
 
 def check_alias(alias: object) -> str:
@@ -63,7 +63,7 @@ def check_alias(alias: object) -> str:
     text = check_text(alias, "alias", MAX_ALIAS_CHARS)
     if not _ALIAS.fullmatch(text):
         raise InvalidParameter(f"invalid alias name {shown(text)}: only letters, digits, underscores and dashes")
-    return text
+    return _check_visible(text, "alias")
 
 
 def check_new_alias(alias: object) -> str:
@@ -71,6 +71,16 @@ def check_new_alias(alias: object) -> str:
     text = check_alias(alias)
     if text.lower() == "latest" or _RESERVED_ALIAS.fullmatch(text):
         raise InvalidParameter(f"alias {shown(text)} is reserved: 'latest' and 'v<number>' cannot be set")
+    return text
+
+
+def _check_visible(text: str, what: str) -> str:
+    """Two names that look alike must be equal: nothing that cannot be seen, and one spelling of each letter."""
+    if any(unicodedata.category(each) in _INVISIBLE for each in text) or _BLANK.search(text):
+        raise InvalidParameter(f"invalid {what} {shown(text)}: no control, invisible or unassigned characters")
+    if not unicodedata.is_normalized("NFC", text):
+        composed = unicodedata.normalize("NFC", text)
+        raise InvalidParameter(f"invalid {what} {shown(text)}: write its letters composed (NFC), as {composed!r}")
     return text
 
 
@@ -141,9 +151,13 @@ def check_optional_text(value: object, what: str, max_chars: int) -> str | None:
 def check_text(value: object, what: str, max_chars: int) -> str:
     """A string that both databases keep unchanged: no NUL, no half of a surrogate pair, not too long."""
     if not isinstance(value, str):
-        raise InvalidParameter(f"a {what} must be a string, got {shown(value)}")
+        raise InvalidParameter(f"{_a(what)} must be a string, got {shown(value)}")
     if len(value) > max_chars:
-        raise InvalidParameter(f"a {what} has at most {max_chars} characters, got {len(value)}")
+        raise InvalidParameter(f"{_a(what)} has at most {max_chars} characters, got {len(value)}")
     if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
-        raise InvalidParameter(f"a {what} must be valid Unicode without NUL, got {shown(value)}")
+        raise InvalidParameter(f"{_a(what)} must be valid Unicode without NUL, got {shown(value)}")
     return value
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -40,16 +40,6 @@ class ModelUri:
         except InvalidParameter as problem:
             raise InvalidUri(str(problem)) from None
 
-    @property
-    def is_latest(self) -> bool:
-        """Whether it names whichever version is the highest when it is resolved."""
-        return self.name is not None and self.version is None and self.alias is None
-
-    @property
-    def is_movable(self) -> bool:
-        """Whether it can name another version tomorrow: an alias, or the latest."""
-        return self.name is not None and self.version is None
-
     @classmethod
     def parse(cls, text: str) -> ModelUri:
         """Read a reference as a user writes it; `01` is version 1, and `@latest` is `/latest`."""

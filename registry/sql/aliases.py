@@ -28,6 +28,12 @@ _POINTS_AT = (
     .join_from(aliases, versions)
     .where(aliases.c.model_id == bindparam("model_id"), aliases.c.alias == bindparam("alias"))
 )
+_LAST_MOVED_AT = (
+    select(alias_moves.c.at)
+    .where(alias_moves.c.model_id == bindparam("model_id"), alias_moves.c.alias == bindparam("alias"))
+    .order_by(alias_moves.c.id.desc())
+    .limit(1)
+)
 _LATEST_NUMBER = select(func.max(versions.c.number)).where(versions.c.model_id == bindparam("model_id"))
 
 
@@ -50,6 +56,8 @@ def read_latest_version(connection: Connection, name: str) -> ModelVersion:
 
 def read_version_by_alias_at(connection: Connection, name: str, alias: str, at_ms: int) -> ModelVersion:
     """The version that an alias named at a moment, if it still exists."""
+    if alias.lower() == "latest":
+        raise InvalidParameter(f"{shown(alias)} is computed and has no history: leave `at` out, or name an alias")
     model_id = find_model(connection, name).id
     last_move = (
         select(alias_moves.c.to_version)
@@ -217,10 +225,11 @@ def _keep_move(
     reason: str | None,
     rollback_of: int | None,
 ) -> AliasChange:
+    """Record a move. Its time is never before the last one's, though the clock may have been set back."""
     row = {
         "model_id": model_id,
         "alias": alias,
-        "at": transaction.now,
+        "at": max(transaction.now, _last_moved_at(transaction.connection, model_id, alias)),
         "by": transaction.actor,
         "from_version": from_version,
         "to_version": to_version,
@@ -229,6 +238,10 @@ def _keep_move(
     }
     (move_id,) = transaction.connection.execute(insert(alias_moves), row).inserted_primary_key or (0,)
     return _as_change(transaction.connection.execute(select(alias_moves).where(alias_moves.c.id == move_id)).one())
+
+
+def _last_moved_at(connection: Connection, model_id: int, alias: str) -> int:
+    return connection.execute(_LAST_MOVED_AT, {"model_id": model_id, "alias": alias}).scalar() or 0
 
 
 def _as_change(row: Row[Any]) -> AliasChange:

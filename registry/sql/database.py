@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 WRITE_ATTEMPTS = 5
 MAX_ACTOR_CHARS = 256
+READ_ONLY_SQLSTATE = "25006"
 POLL_S = 2.0
 # A file's watcher wakes at the write, a moment before the commit can be seen: look again soon after.
 FIRST_LOOK_S = 0.003
@@ -117,7 +118,8 @@ class Database:
             transaction.connection.execute(_RAISE_CHANGE_SEQ, {"nonce": token_hex(4)})
             if self._backend.notify:
                 transaction.connection.execute(text(self._backend.notify))
-            return work(transaction, *args, **kwargs)
+            # Now that the row is locked: the time before a wait for another writer would lie in that one's past.
+            return work(replace(transaction, now=_now()), *args, **kwargs)
 
         return self.write(changing)
 
@@ -167,8 +169,7 @@ class Database:
         with self._connection() as connection:
             connection.exec_driver_sql(self._backend.begin_write)
             try:
-                now = time.time_ns() // 1_000_000
-                result = work(Transaction(connection, now, self._acting()), *args, **kwargs)
+                result = work(Transaction(connection, _now(), self._acting()), *args, **kwargs)
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -189,6 +190,11 @@ class Database:
 
     def _explained(self, error: DBAPIError) -> RegistryError:
         cause = str(error.orig).strip().split("\n")[0]
+        if "readonly database" in cause or getattr(error.orig, "sqlstate", None) == READ_ONLY_SQLSTATE:
+            return Unavailable(
+                f"the registry at {self.uri} is read-only here, so nothing was changed: write as a user who may "
+                "change it"
+            )
         if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
             return Unavailable(f"the registry at {self.uri} does not answer: {cause}; try again")
         if type(error) is DBAPIError or type(error).__name__ == "DatabaseError":
@@ -201,6 +207,10 @@ class Database:
 def _read_cursor(connection: Connection) -> str:
     row = connection.execute(_READ_CURSOR).one()
     return f"{row.database_id}.{row.change_seq}.{row.change_nonce}"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _roll_back(connection: Connection) -> None:

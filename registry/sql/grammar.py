@@ -110,7 +110,7 @@ class _Parser:
             return Comparison(key, is_tag, operator, self._integer(key))
         value = self._string(key)
         if operator in {"LIKE", "ILIKE"} and len(value) > MAX_PATTERN_CHARS:
-            raise InvalidParameter(f"a {operator} pattern has at most {MAX_PATTERN_CHARS} characters")
+            raise InvalidParameter(f"the pattern of {operator} has at most {MAX_PATTERN_CHARS} characters")
         return Comparison(key, is_tag, operator, value)
 
     def _key(self) -> tuple[str, bool]:

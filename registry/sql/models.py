@@ -12,7 +12,7 @@ from registry.names import MAX_TAGS, shown
 from registry.sql.database import Transaction
 from registry.sql.manifests import delete_unused_manifests
 from registry.sql.rows import find_model, read_model
-from registry.sql.schema import alias_moves, aliases, model_tags, models, version_tags, versions
+from registry.sql.schema import model_tags, models, versions
 
 _ID_BY_NAME = select(models.c.id).where(models.c.name == bindparam("name"))
 _INSERT = insert(models)
@@ -54,7 +54,7 @@ def rename_model(transaction: Transaction, name: str, new_name: str) -> Register
     """Give a model another name; its versions, tags, aliases and history go with it."""
     connection = transaction.connection
     model_id = find_model(connection, name).id
-    if has_model(connection, new_name):
+    if new_name != name and has_model(connection, new_name):
         raise AlreadyExists(f"Registered Model (name={new_name}) already exists")
     renamed = {"name": new_name, "updated_at": transaction.now}
     connection.execute(update(models).where(models.c.id == model_id).values(renamed))
@@ -71,17 +71,11 @@ def describe_model(transaction: Transaction, name: str, description: str | None)
 
 
 def delete_model(transaction: Transaction, name: str) -> None:
-    """Delete a model with its versions, tags, aliases and history."""
+    """Delete a model; the database deletes its versions, tags, aliases and history along with it."""
     connection = transaction.connection
     model_id = find_model(connection, name).id
-    of_model = select(versions.c.id).where(versions.c.model_id == model_id)
     digests = select(versions.c.digest).where(versions.c.model_id == model_id, versions.c.digest.is_not(None))
     orphans = list(connection.execute(digests.distinct()).scalars())
-    connection.execute(delete(aliases).where(aliases.c.model_id == model_id))
-    connection.execute(delete(alias_moves).where(alias_moves.c.model_id == model_id))
-    connection.execute(delete(version_tags).where(version_tags.c.version_id.in_(of_model)))
-    connection.execute(delete(versions).where(versions.c.model_id == model_id))
-    connection.execute(delete(model_tags).where(model_tags.c.model_id == model_id))
     connection.execute(delete(models).where(models.c.id == model_id))
     delete_unused_manifests(connection, orphans)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from registry.names import (
     MAX_REASON_CHARS,
     MAX_RUN_ID_CHARS,
     MAX_RUN_LINK_CHARS,
+    MAX_VERSION,
     check_alias,
     check_model_name,
     check_new_alias,
@@ -26,6 +29,7 @@ from registry.names import (
     check_tags,
     check_text,
     check_version,
+    shown,
 )
 from registry.sql import aliases, models, search, versions
 from registry.sql.database import Backend, Database
@@ -37,6 +41,7 @@ from registry.sql.tracking import SqlTracking
 from registry.uri import ModelUri
 
 MAX_HISTORY_PAGE = 1_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Actor = str | Callable[[], str | None] | None
 
@@ -99,7 +104,11 @@ class SqlRegistry:
     # Registered models
 
     def create_registered_model(
-        self, name: str, tags: Mapping[str, Any] | None = None, description: str | None = None
+        self,
+        name: str,
+        tags: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        deployment_job_id: str | None = None,  # noqa: ARG002  # MLflow's: a job of Databricks, of which there is none
     ) -> RegisteredModel:
         checked = check_model_name(name), check_tags(tags), _check_description(description)
         return self._database.change(models.create_model, *checked)
@@ -110,7 +119,12 @@ class SqlRegistry:
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
         return self._database.change(models.rename_model, check_model_name(name), check_model_name(new_name))
 
-    def update_registered_model(self, name: str, description: str | None = None) -> RegisteredModel:
+    def update_registered_model(
+        self,
+        name: str,
+        description: str | None = None,
+        deployment_job_id: str | None = None,  # noqa: ARG002  # as above
+    ) -> RegisteredModel:
         checked = check_model_name(name), _check_description(description)
         return self._database.change(models.describe_model, *checked)
 
@@ -128,8 +142,8 @@ class SqlRegistry:
         return self._database.snapshot(search.find_models, query)
 
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[ModelVersion]:
-        wanted = [versions.check_stage(each) for each in stages or ()]
-        return self._database.snapshot(versions.read_newest_of_stages, check_model_name(name), wanted)
+        checked = check_model_name(name), versions.check_stages(stages)
+        return self._database.snapshot(versions.read_newest_of_stages, *checked)
 
     def set_registered_model_tag(self, name: str, key: str, value: Any) -> None:
         checked = check_model_name(name), check_own_tag_key(key), check_tag_value(value)
@@ -148,7 +162,7 @@ class SqlRegistry:
         tags: Mapping[str, Any] | None = None,
         run_link: str | None = None,
         description: str | None = None,
-        await_creation_for: int | None = None,  # noqa: ARG002  # MLflow's; here a version is ready at once
+        await_creation_for: int | None = 300,  # noqa: ARG002  # MLflow's; here a version is ready at once
         model_id: str | None = None,
     ) -> ModelVersion:
         check_model_name(name)
@@ -160,7 +174,7 @@ class SqlRegistry:
         self._database.read(versions.check_prompt_source, name, origin)
         if origin.prefix is not None:
             try:
-                origin = versions.with_manifest(origin, self.artifacts.manifest(origin.prefix))
+                origin = replace(origin, manifest=self.artifacts.manifest(origin.prefix))
             except NotFound:
                 raise InvalidParameter(
                     f"source {origin.source} has no files in this registry: upload them before registering"
@@ -202,6 +216,10 @@ class SqlRegistry:
         self, name: str, version: str | int, stage: str, archive_existing_versions: bool = False
     ) -> ModelVersion:
         checked = check_model_name(name), check_version(version), versions.check_stage(stage)
+        if not isinstance(archive_existing_versions, bool):
+            raise InvalidParameter(
+                f"archive_existing_versions must be True or False, got {shown(archive_existing_versions)}"
+            )
         if archive_existing_versions and checked[2] in {"None", "Archived"}:
             raise InvalidParameter(f"archive_existing_versions works for Staging and Production, not for {checked[2]}")
         return self._database.change(versions.move_to_stage, *checked, archive_existing_versions)
@@ -248,7 +266,7 @@ class SqlRegistry:
         checked = check_model_name(name), check_alias(alias)
         if at is None:
             return self._database.read(aliases.read_version_by_alias, *checked)
-        return self._database.snapshot(aliases.read_version_by_alias_at, *checked, int(at.timestamp() * 1000))
+        return self._database.snapshot(aliases.read_version_by_alias_at, *checked, _check_moment(at))
 
     def get_alias_history(
         self, name: str, alias: str, max_results: int = 100, page_token: str | None = None
@@ -271,7 +289,7 @@ class SqlRegistry:
     # Following
 
     def resolve(self, uri: ModelUri | str) -> ModelVersion:
-        parsed = ModelUri.parse(uri) if isinstance(uri, str) else uri
+        parsed = uri if isinstance(uri, ModelUri) else ModelUri.parse(uri)
         if parsed.name is None:
             raise InvalidParameter(f"{parsed} is a logged model, not a version of a registered model")
         if parsed.version is not None:
@@ -284,6 +302,8 @@ class SqlRegistry:
         return self._database.cursor()
 
     def wait(self, cursor: str, timeout: float) -> str:
+        if not isinstance(timeout, int | float) or math.isnan(timeout):
+            raise InvalidParameter(f"a timeout must be a number of seconds, got {shown(timeout)}")
         return self._database.wait(cursor, timeout)
 
 
@@ -296,7 +316,21 @@ def _check_reason(reason: object) -> str | None:
 
 
 def _check_expected(version: object) -> int | None:
-    return None if version is None else check_version(version)
+    try:
+        return None if version is None else check_version(version)
+    except InvalidParameter:
+        raise InvalidParameter(
+            f"expected_version must be a whole number between 1 and {MAX_VERSION}, or 0 for an alias that must not be "
+            f"set yet, got {shown(version)}"
+        ) from None
+
+
+def _check_moment(at: object) -> int:
+    """Milliseconds since the epoch; a time without a zone is taken as UTC."""
+    if not isinstance(at, datetime):
+        raise InvalidParameter(f"`at` must be a datetime, such as datetime.now(UTC), got {shown(at)}")
+    moment = at if at.utcoffset() is not None else at.replace(tzinfo=UTC)
+    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def _check_place(version: object, stage: object) -> int | str:

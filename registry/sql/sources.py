@@ -167,9 +167,19 @@ def store_path(uri: str) -> str | None:
 
 
 def _lies_below(location: str, place: str) -> bool:
-    wanted = [each for each in place.split("/") if each]
-    found = [each for each in location.split("/") if each]
-    return bool(wanted) and found[: len(wanted)] == wanted
+    """Whether scheme and host are the same and the path begins with the whole parts of the place's."""
+    *origin, path = _split(location)
+    *wanted_origin, wanted = _split(place.rstrip("/"))
+    return any([*wanted_origin[1:], *wanted]) and origin == wanted_origin and path[: len(wanted)] == wanted
+
+
+def _split(location: str) -> tuple[str, str | None, list[str]]:
+    """(scheme, host, parts of the path) of an address that was decoded; the host of `s3:///x` is empty."""
+    scheme, _, rest = location.partition(":")
+    if not rest.startswith("//"):
+        return scheme, None, rest.split("/")
+    host, slash, path = rest[2:].partition("/")
+    return scheme, host, path.split("/") if slash else []
 
 
 def _check_equal(what: str, given: str | None, found: str | None, source: str) -> None:

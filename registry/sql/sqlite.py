@@ -1,7 +1,8 @@
 """One SQLite file: which library opens it, how it is created, and what happens when it goes away.
 
 A file that has been opened is never created again: when it vanishes the registry is `Unavailable`, and when
-it is back, or another stands in its place, that one is opened.
+it is back, or another stands in its place, that one is opened. A log of committed changes (`-wal`) is never
+removed here: not even its owner can tell who else has written to it.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from registry.errors import InvalidUri, RegistryError, Unavailable
+from registry.sql.ears import FolderEars
 from registry.sql.migrate import is_current, migrate
 
 BUSY_TIMEOUT_S = 5.0
 JOURNAL_SIZE_LIMIT = 64 << 20
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "fuse.glusterfs"}
-WATCH_STEP_MS = 5
-WATCH_DEBOUNCE_MS = 10
-SUFFIXES = ("", "-wal", "-journal")
+FROZEN = "ro&immutable=1"
 
-Identity = tuple[int, int]
+# Device and inode; of a file that is opened without locks also its size and its time, for a change shows nowhere else.
+Identity = tuple[int, ...]
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,13 @@ class SqliteFile:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._identity: Identity | None = None
+        self._is_frozen = False
         self._last: tuple[Identity, Identity | None] | None = None
         _refuse_network_file_system(self.path)
+        if self.path.is_dir():
+            raise InvalidUri(
+                f"{self.path} is a folder, and a registry is a file: write sqlite:///{self.path}/turnout.db"
+            )
         if create and not self.path.exists():
             self._create()
         self.engine()
@@ -85,11 +91,13 @@ class SqliteFile:
         """The engine on the file that lies at the path at this moment."""
         try:
             identity = _identify(self.path)
+            if self._is_frozen:
+                identity = _identify_content(self.path)
         except OSError as problem:
             self._forget()
-            raise Unavailable(f"there is no registry at {self.uri}: {problem.strerror or problem}") from None
+            raise self._missing(problem) from None
         engine = self._engine
-        return self._open(identity) if engine is None or self._identity != identity else engine
+        return self._open(identity[:2]) if engine is None or self._identity != identity else engine
 
     def may_retry(self, _error: DBAPIError, /) -> bool:
         return False  # the busy timeout has waited already
@@ -97,7 +105,7 @@ class SqliteFile:
     @contextmanager
     def listen(self, stop: threading.Event) -> Iterator[Callable[[float], bool]]:
         """Watch the folder, for a commit shows in `<file>-wal` and seldom in the file itself."""
-        ears = _FolderEars(self.path, stop)
+        ears = FolderEars(self.path, stop)
         try:
             yield ears.heard_within
         finally:
@@ -119,27 +127,39 @@ class SqliteFile:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
-            self._remove_log_of_another(identity)
-            engine = _build_engine(self._driver, self.path, "rw")
+            self._refuse_log_of_another(identity)
+            mode = _mode(self.path)
+            if mode == FROZEN:
+                identity = _identify_content(self.path)
+            engine = _build_engine(self._driver, self.path, mode, _prepare if mode == "rw" else _prepare_to_read)
             try:
-                _check(self._driver, self.path, engine)
+                _check(self._driver, self.path, engine, mode)
             except DBAPIError as error:
                 engine.dispose()
                 raise _explained(self.path, error) from error
             except BaseException:
                 engine.dispose()
                 raise
-            self._engine, self._identity = engine, identity
-            self._last = identity, _identify_if_there(Path(f"{self.path}-wal"))
+            self._engine, self._identity, self._is_frozen = engine, identity, mode == FROZEN
+            self._last = identity[:2], _identify_if_there(_log(self.path))
             return engine
 
-    def _remove_log_of_another(self, identity: Identity) -> None:
+    def _refuse_log_of_another(self, identity: Identity) -> None:
         """SQLite would read another file's write-ahead log into this one, for it knows them by name alone."""
         if self._last is None or self._last[0] == identity or self._last[1] is None:
             return
-        if _identify_if_there(Path(f"{self.path}-wal")) == self._last[1]:
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        if _identify_if_there(_log(self.path)) == self._last[1]:
+            raise Unavailable(
+                f"another file was put at {self.path} while the log of the one before, {self.path.name}-wal, is still "
+                f"there: stop every process that uses it, remove {self.path.name}-wal and {self.path.name}-shm, and "
+                "put the file there again"
+            )
+
+    def _missing(self, problem: OSError) -> Unavailable:
+        return Unavailable(
+            f"there is no registry at {self.uri}: {problem.strerror or problem}; `turnout register` makes one where "
+            "there never was any"
+        )
 
     def _create(self) -> None:
         """Make the file beside its place and link it there whole: nobody ever sees a half-made one."""
@@ -147,7 +167,7 @@ class SqliteFile:
             raise Unavailable(f"cannot create {self.path}: there is no folder {self.path.parent}; make it first")
         fresh = self.path.with_name(f".{self.path.name}.{token_hex(8)}.new")
         try:
-            engine = _build_engine(self._driver, fresh, "rwc")
+            engine = _build_engine(self._driver, fresh, "rwc", _prepare)
             try:
                 _migrate(engine)
             finally:
@@ -162,34 +182,7 @@ class SqliteFile:
                 Path(f"{fresh}{suffix}").unlink(missing_ok=True)
 
 
-class _FolderEars:
-    """Hears writes to one SQLite file. Where the folder cannot be watched it hears nothing, and waits."""
-
-    def __init__(self, path: Path, stop: threading.Event) -> None:
-        from watchfiles._rust_notify import RustNotify
-
-        self._stop = stop
-        self._names = {f"{path}{suffix}" for suffix in SUFFIXES}
-        self._watcher: RustNotify | None = None
-        with suppress(OSError, RuntimeError):
-            self._watcher = RustNotify([str(path.parent)], False, False, 300, False, False)
-
-    def heard_within(self, seconds: float) -> bool:
-        if self._watcher is None:
-            self._stop.wait(seconds)
-            return False
-        timeout_ms = max(1, round(seconds * 1000))
-        changes = self._watcher.watch(WATCH_DEBOUNCE_MS, WATCH_STEP_MS, timeout_ms, self._stop)
-        if changes == "signal":  # the watcher has swallowed a Ctrl-C
-            raise KeyboardInterrupt
-        return isinstance(changes, set) and any(path in self._names for _, path in changes)
-
-    def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.close()
-
-
-def _build_engine(driver: ModuleType, path: Path, mode: str) -> Engine:
+def _build_engine(driver: ModuleType, path: Path, mode: str, prepare: Callable[..., None] | None = None) -> Engine:
     address = f"file:{quote(str(path))}?mode={mode}"
 
     def connect() -> Any:
@@ -206,8 +199,8 @@ def _build_engine(driver: ModuleType, path: Path, mode: str) -> Engine:
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",
     )
-    if mode != "ro":
-        event.listen(engine, "connect", _prepare)
+    if prepare is not None:
+        event.listen(engine, "connect", prepare)
     return engine
 
 
@@ -222,11 +215,41 @@ def _prepare(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _check(driver: ModuleType, path: Path, engine: Engine) -> None:
+def _prepare_to_read(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA temp_store=MEMORY").close()
+
+
+def _mode(path: Path) -> str:
+    """How SQLite may open the file: `rw`, `ro`, or `ro` without locks where no lock file could be made.
+
+    Without locks SQLite would overlook a log, so that is for files that have none.
+    """
+    is_open_folder = _may_write(path.parent)
+    if is_open_folder and _may_write(path):
+        return "rw"
+    return "ro" if is_open_folder or _size(_log(path)) else FROZEN
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _log(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _check(driver: ModuleType, path: Path, engine: Engine, mode: str) -> None:
     """Look before the first setting is made: a file that is not ours stays as it is, byte for byte."""
     if path.stat().st_size == 0:
         raise Unavailable(f"{path} is empty, which no registry is: restore it from a backup, or move it away")
-    onlooker = _build_engine(driver, path, "ro")
+    onlooker = _build_engine(driver, path, FROZEN if mode == FROZEN else "ro")
     try:
         with onlooker.connect() as connection:
             current = is_current(connection)
@@ -274,6 +297,11 @@ def _place(fresh: Path, path: Path) -> None:
 def _identify(path: Path) -> Identity:
     found = os.stat(path)
     return found.st_dev, found.st_ino
+
+
+def _identify_content(path: Path) -> Identity:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns, _size(_log(path))
 
 
 def _identify_if_there(path: Path) -> Identity | None:

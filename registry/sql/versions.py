@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -32,7 +31,7 @@ from registry.uri import ModelUri
 
 IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
 
-_LOCATION = (
+_PLACE = (
     select(versions.c.location, versions.c.digest)
     .join_from(versions, models)
     .where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
@@ -95,10 +94,6 @@ def copy_version(transaction: Transaction, uri: ModelUri, dst_name: str) -> Mode
     return add_version(transaction, dst_name, origin, tags, source.run_link, source.description)
 
 
-def with_manifest(origin: Origin, manifest: Manifest | None) -> Origin:
-    return origin if manifest is None else replace(origin, manifest=manifest)
-
-
 def check_prompt_source(connection: Connection, name: str, origin: Origin) -> None:
     """Only a prompt's version has no files."""
     if origin.source != PROMPT_SOURCE:
@@ -118,12 +113,11 @@ def describe_version(transaction: Transaction, name: str, number: int, descripti
 
 
 def delete_version(transaction: Transaction, name: str, number: int) -> None:
-    """Delete a version, and the aliases on it."""
+    """Delete a version, and the aliases on it; the database deletes its tags along with it."""
     connection = transaction.connection
     version = find_version(connection, name, number)
     digest = connection.execute(select(versions.c.digest).where(versions.c.id == version.id)).scalar()
     delete_aliases_of_version(transaction, version.model_id, version.id, number)
-    connection.execute(delete(version_tags).where(version_tags.c.version_id == version.id))
     connection.execute(delete(versions).where(versions.c.id == version.id))
     touch_model(transaction, version.model_id)
     delete_unused_manifests(connection, [digest])
@@ -131,17 +125,12 @@ def delete_version(transaction: Transaction, name: str, number: int) -> None:
 
 def read_location(connection: Connection, name: str, number: int) -> str:
     """Where a version's files lie, as resolved when it was made."""
-    row = connection.execute(_LOCATION, {"name": name, "number": number}).one_or_none()
-    if row is None:
-        raise no_such_version(connection, name, number)
-    return str(row.location)
+    return str(_place(connection, name, number).location)
 
 
 def read_version_manifest(connection: Connection, name: str, number: int) -> Manifest | None:
-    row = connection.execute(_LOCATION, {"name": name, "number": number}).one_or_none()
-    if row is None:
-        raise no_such_version(connection, name, number)
-    return None if row.digest is None else read_manifest(connection, row.digest)
+    digest = _place(connection, name, number).digest
+    return None if digest is None else read_manifest(connection, digest)
 
 
 def read_newest_of_stages(connection: Connection, name: str, stages: Sequence[str]) -> list[ModelVersion]:
@@ -150,7 +139,7 @@ def read_newest_of_stages(connection: Connection, name: str, stages: Sequence[st
     if row is None:
         raise no_such_model(name)
     ids = dict(zip(STAGES, row[7:11], strict=True))
-    wanted = [ids[stage] for stage in stages or STAGES if ids[stage] is not None]
+    wanted = [ids[stage] for stage in dict.fromkeys(stages or STAGES) if ids[stage] is not None]
     found = versions_by_id(connection, wanted, with_aliases=True)
     return [found[each] for each in wanted]
 
@@ -187,12 +176,26 @@ def delete_version_tag(transaction: Transaction, name: str, where: int | str, ke
     transaction.connection.execute(delete(version_tags).where(this))
 
 
+def check_stages(stages: Any) -> list[str]:
+    """The stages in a list, in their canonical spelling; none means an empty list."""
+    if stages is not None and (isinstance(stages, str | bytes) or not isinstance(stages, Iterable)):
+        raise InvalidParameter(f"stages must be a list, such as ['Staging'], got {shown(stages)}")
+    return [check_stage(each) for each in stages or ()]
+
+
 def check_stage(stage: Any) -> str:
     """The canonical spelling of a stage that was given in any case."""
     for each in STAGES:
         if isinstance(stage, str) and stage.lower() == each.lower():
             return each
     raise InvalidParameter(f"invalid stage {shown(stage)}: it must be one of {', '.join(STAGES)}")
+
+
+def _place(connection: Connection, name: str, number: int) -> Any:
+    row = connection.execute(_PLACE, {"name": name, "number": number}).one_or_none()
+    if row is None:
+        raise no_such_version(connection, name, number)
+    return row
 
 
 def _tagged_version(connection: Connection, name: str, where: int | str) -> int:

@@ -67,7 +67,9 @@ def test_reserved_aliases(registry, alias):
         registry.set_registered_model_alias("wine", alias, 1)
 
 
-@pytest.mark.parametrize("alias", ["", "a b", "a.b", "a\n", "a\0", "a@b", "a/b", "a\u202e", "x" * 256, None, 1])
+@pytest.mark.parametrize(
+    "alias", ["", "a b", "a.b", "a\n", "a\0", "a@b", "a/b", "a\u202e", "\u3164", "e\u0301", "x" * 256, None, 1]
+)
 def test_tf072_bad_aliases(registry, alias):
     """An alias is made of letters, digits, underscores and dashes."""
     for call in (
@@ -182,6 +184,49 @@ def test_alias_at_a_moment(registry):
         registry.get_model_version_by_alias("wine", "champion", at=first.at - timedelta(milliseconds=1))
     with pytest.raises(AliasNotFound):
         registry.get_model_version_by_alias("wine", "champion", at=deleted.at + timedelta(hours=1))
+
+
+def test_a_moment_without_a_zone_is_utc(registry):
+    """`at` may lack a time zone, which then is UTC, and may be the first moment of all."""
+    registry.set_registered_model_alias("wine", "champion", 1)
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).replace(tzinfo=None)
+
+    assert registry.get_model_version_by_alias("wine", "champion", at=soon).version == "1"
+    with pytest.raises(AliasNotFound, match="at that moment"):
+        registry.get_model_version_by_alias("wine", "champion", at=soon - timedelta(minutes=9))
+    with pytest.raises(AliasNotFound, match="at that moment"):
+        registry.get_model_version_by_alias("wine", "champion", at=datetime.min)
+    assert registry.get_model_version_by_alias("wine", "champion", at=datetime.max).version == "1"
+
+
+@pytest.mark.parametrize("at", ["2026-01-01", 0, 1.5, datetime(2026, 1, 1).date()])
+def test_a_moment_must_be_a_datetime(registry, at):
+    """Anything but a datetime is refused with a sentence."""
+    registry.set_registered_model_alias("wine", "champion", 1)
+
+    with pytest.raises(InvalidParameter, match="must be a datetime"):
+        registry.get_model_version_by_alias("wine", "champion", at=at)
+
+
+def test_latest_has_no_history(registry):
+    """`latest` is computed, so where it was at a moment nobody knows."""
+    with pytest.raises(InvalidParameter, match="'latest' is computed and has no history"):
+        registry.get_model_version_by_alias("wine", "latest", at=datetime.now(UTC))
+
+
+def test_expected_version_may_be_nought(registry):
+    """A wrong expected version is refused by a message that also names 0."""
+    for wrong in (-1, True, "none", 2**40):
+        with pytest.raises(InvalidParameter, match=r"expected_version.*or 0"):
+            registry.set_registered_model_alias("wine", "champion", 1, expected_version=wrong)
+
+
+def test_messages_have_their_articles(registry):
+    """A message says `an alias`."""
+    with pytest.raises(InvalidParameter, match=r"^an alias must"):
+        registry.set_registered_model_alias("wine", None, 1)
+    with pytest.raises(InvalidParameter, match=r"^an order_by clause must"):
+        registry.search_registered_models(order_by=[3])
 
 
 def test_rollback_goes_further_back_each_time(registry):

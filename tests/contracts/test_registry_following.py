@@ -35,6 +35,8 @@ def test_resolve_nothing(registry):
         ("models:/wine@none", InvalidParameter),
         (f"models:/m-{'0' * 32}", InvalidParameter),
         ("wine", InvalidParameter),
+        (3, InvalidParameter),
+        (None, InvalidParameter),
     ):
         with pytest.raises(error):
             registry.resolve(uri)
@@ -103,6 +105,13 @@ def test_wait_ends_at_its_timeout(registry):
 
     assert registry.wait(now, 0.2) == now
     assert 0.15 < time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("timeout", [None, "1", float("nan")])
+def test_wait_takes_seconds(registry, timeout):
+    """A timeout that is no number is refused instead of ending a wait at once, or never."""
+    with pytest.raises(InvalidParameter, match="number of seconds"):
+        registry.wait(registry.cursor(), timeout)
 
 
 def test_wait_sees_a_change_of_another_thread(registry):

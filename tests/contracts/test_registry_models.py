@@ -65,6 +65,20 @@ def test_awkward_names_work(registry, name):
         "a\u202eb",
         "\u200fa",
         "a\u200bb",
+        "e\u0301",
+        "a\ue000",
+        "a\U000e0fff",
+        "a\U0003fff0",
+        "\u2800",
+        "a\u3164b",
+        "\u115f",
+        "\u1160",
+        "\uffa0",
+        "a\u034f",
+        "a\ufe0f",
+        "a\U000e0100",
+        "a\u180b",
+        "a\u17b4",
         "x" * 257,
         "\ud800",
         None,
@@ -130,15 +144,64 @@ def test_rename_takes_everything_along(registry, make_version):
 
 
 def test_rename_to_a_taken_name(registry):
-    """Renaming onto another model, or itself, is refused and moves nothing."""
+    """Renaming onto another model is refused and moves nothing."""
     registry.create_registered_model("wine")
     registry.create_registered_model("grape")
 
-    for taken in ("grape", "wine"):
-        with pytest.raises(AlreadyExists):
-            registry.rename_registered_model("wine", taken)
+    with pytest.raises(AlreadyExists):
+        registry.rename_registered_model("wine", "grape")
 
     assert {each.name for each in registry.search_registered_models()} == {"grape", "wine"}
+
+
+def test_rename_to_its_own_name(registry):
+    """A model may keep its name: nothing but its time changes, as in MLflow."""
+    made = registry.create_registered_model("wine", {"a": "b"}, "text")
+
+    renamed = registry.rename_registered_model("wine", "wine")
+
+    assert (renamed.name, renamed.tags, renamed.description) == ("wine", {"a": "b"}, "text")
+    assert renamed.last_updated_timestamp >= made.last_updated_timestamp
+
+
+def test_a_databricks_job_is_ignored(registry):
+    """`deployment_job_id` is taken, as MLflow's scripts pass it, and means nothing."""
+    made = registry.create_registered_model("wine", deployment_job_id="7")
+    updated = registry.update_registered_model("wine", "text", deployment_job_id="7")
+
+    assert (made.deployment_job_id, updated.deployment_job_id, updated.description) == (None, None, "text")
+
+
+def test_keys_are_those_of_mlflow(registry, make_version):
+    """`dict()` of a model and of a version has the keys that MLflow 3's entities have."""
+    registry.create_registered_model("wine")
+    version = make_version()
+
+    assert set(dict(registry.get_registered_model("wine"))) == {
+        "aliases", "creation_timestamp", "deployment_job_id", "deployment_job_state", "description",
+        "last_updated_timestamp", "latest_versions", "name", "tags", "workspace",
+    }  # fmt: skip
+    assert set(dict(version)) == {
+        "aliases", "creation_timestamp", "current_stage", "deployment_job_state", "description",
+        "last_updated_timestamp", "metrics", "model_id", "name", "params", "run_id", "run_link", "source", "status",
+        "status_message", "tags", "user_id", "version", "workspace",
+    }  # fmt: skip
+
+
+def test_deleting_leaves_no_rows(registry, make_version):
+    """A model of the same name begins anew: no version, tag, alias or history is left of the one before."""
+    registry.create_registered_model("wine", {"a": "b"})
+    make_version(tags={"k": "v"})
+    registry.set_registered_model_alias("wine", "champion", 1)
+
+    registry.delete_registered_model("wine")
+    again = registry.create_registered_model("wine")
+
+    assert (again.tags, again.aliases, list(again.latest_versions)) == ({}, {}, [])
+    assert registry.search_model_versions("tags.k = 'v'") == []
+    with pytest.raises(InvalidParameter, match="has: none"):
+        registry.get_alias_history("wine", "champion")
+    assert make_version().version == "1"
 
 
 def test_update_description(registry):

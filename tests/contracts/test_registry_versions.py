@@ -137,6 +137,25 @@ def test_latest_versions_one_for_each_stage(registry, make_version):
     assert registry.get_latest_versions("wine", ["archived"]) == []
 
 
+def test_latest_versions_of_a_stage_named_twice(registry, make_version):
+    """A stage that is named twice is answered once, and one that is no list is refused."""
+    make_version()
+    registry.transition_model_version_stage("wine", 1, "Staging")
+
+    assert len(registry.get_latest_versions("wine", ["Staging", "staging"])) == 1
+    for stages in ("Staging", b"Staging", 3):
+        with pytest.raises(InvalidParameter, match="must be a list"):
+            registry.get_latest_versions("wine", stages)
+
+
+def test_archiving_is_asked_for_by_a_bool(registry, make_version):
+    """The text 'false' does not archive: it is refused."""
+    make_version()
+
+    with pytest.raises(InvalidParameter, match="True or False"):
+        registry.transition_model_version_stage("wine", 1, "Staging", archive_existing_versions="false")
+
+
 def test_transition_archives_others_if_asked(registry, make_version):
     """Moving to a stage archives its other versions when asked to, for Staging and Production only."""
     for _ in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from hashlib import sha256
 
 import pytest
@@ -197,6 +198,22 @@ def test_delete(store, model):
     store.delete("a")
 
     assert store.list_files("") == []
+
+
+def test_what_a_killed_writer_left_is_removed_a_day_later(store, model, tmp_path):
+    """Half-written files stay as long as their writer may be at work, and go with a write a day later."""
+    half = tmp_path / "root" / ".turnout-incoming-0123"
+    store.write_directory(model, "a")
+    half.mkdir()
+    (half / "MLmodel").write_text("half")
+    (tmp_path / "root" / ".turnout-trash-0123").write_text("a file")
+    (tmp_path / "root" / ".turnout-mine").write_text("not of a writer")
+
+    store.write_directory(model, "b")
+    assert half.is_dir()
+    LocalArtifacts(tmp_path / "root", clock=lambda: time.time() + 25 * 3600).write_directory(model, "c")
+
+    assert sorted(os.listdir(tmp_path / "root")) == [".turnout-mine", "a", "b", "c"]
 
 
 @given(st.text(max_size=30))

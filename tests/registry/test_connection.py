@@ -54,6 +54,7 @@ def test_relative_path_is_fixed_at_opening(tmp_path, monkeypatch):
         ("/tmp/x", "path"),
         ("", "path"),
         ("mysql://root:secret@host/db", "mysql"),
+        ("sqlite:////tmp", "is a folder"),
         ("sqlite://", "sqlite:///turnout.db"),
         ("sqlite:///", "sqlite:///turnout.db"),
         ("sqlite:///:memory:", "sqlite:///turnout.db"),
@@ -72,7 +73,7 @@ def test_refused_addresses(uri, said):
 
 def test_create_false_never_creates(tmp_path):
     """A missing file is Unavailable, and stays missing, when it must not be created."""
-    with pytest.raises(Unavailable, match="no registry"):
+    with pytest.raises(Unavailable, match=r"no registry.*`turnout register` makes one"):
         connect(f"sqlite:///{tmp_path}/r.db", create=False)
 
     assert list(tmp_path.iterdir()) == []
@@ -169,6 +170,27 @@ def test_allowed_sources_match_whole_segments(tmp_path):
         assert made.digest is None
         assert registry.get_model_version_manifest("wine", 1) is None
         assert registry.copy_model_version("models:/wine/1", "prod").digest is None
-        for source in ("s3://ok/models-evil/x", "s3://ok/models/../x", "s3://ok/mod", "s3://other/models/x"):
+        for source in (
+            "s3://ok/models-evil/x",
+            "s3://ok/models/../x",
+            "s3://ok/mod",
+            "s3://other/models/x",
+            "s3:///ok/models/x",
+            "s3:/ok/models/x",
+            "s3:ok/models/x",
+            "s3://ok//models/x",
+            "s3://ok@evil/models/x",
+            "gs://ok/models/x",
+        ):
+            with pytest.raises(InvalidParameter):
+                registry.create_model_version("wine", source)
+
+
+@pytest.mark.parametrize("place", ["", "s3:", "s3://", "s3:///"])
+def test_a_place_without_a_host_allows_nothing(tmp_path, place):
+    """A scheme alone is no place: it would allow everything."""
+    with connect(f"sqlite:///{tmp_path}/r.db", allowed_sources=[place]) as registry:
+        registry.create_registered_model("wine")
+        for source in ("s3://b/x", "s3:///x", "s3:x"):
             with pytest.raises(InvalidParameter):
                 registry.create_model_version("wine", source)

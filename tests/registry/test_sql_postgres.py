@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -103,6 +104,44 @@ def test_tf145_a_lock_that_is_not_given_back(postgres_cluster, address):
         assert registry.search_registered_models() == []
         other.rollback()
         assert registry.create_registered_model("wine").name == "wine"
+
+
+def test_the_time_of_a_move_is_after_its_wait(postgres_cluster, address):
+    """A move that waited for another writer is dated after the wait, so `at` and what was seen then agree."""
+    import psycopg
+
+    with connect(address) as registry, psycopg.connect(address) as other:
+        registry.create_registered_model("wine", {"mlflow.prompt.is_prompt": "true"})
+        for _ in range(2):
+            registry.create_model_version("wine", "dummy-source")
+        registry.set_registered_model_alias("wine", "champion", 1)
+        other.execute("SELECT * FROM turnout_state FOR UPDATE")
+        moving = threading.Thread(target=registry.set_registered_model_alias, args=("wine", "champion", 2))
+        moving.start()
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while other.execute(blocked).fetchone() == (0,):
+            assert moving.is_alive()
+
+        meanwhile = datetime.now(UTC)
+        seen = registry.get_model_version_by_alias("wine", "champion").version
+        moving.join(0.01)
+        other.rollback()
+        moving.join()
+
+        assert seen == "1"
+        assert registry.get_model_version_by_alias("wine", "champion").version == "2"
+        assert registry.get_model_version_by_alias("wine", "champion", at=meanwhile).version == "1"
+
+
+def test_a_standby_is_read_only(postgres_cluster, address):
+    """A database that takes no writes is read as ever, and a write is refused in a sentence that says why."""
+    name = address.split("/")[3].split("?")[0]
+    postgres_cluster.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    with connect(address) as registry:
+        assert registry.search_registered_models() == []
+        with pytest.raises(Unavailable, match="read-only"):
+            registry.create_registered_model("wine")
 
 
 def test_unknown_database(postgres_cluster):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +20,13 @@ from registry.errors import InvalidParameter, InvalidUri, NotFound, Unavailable
 from registry.sql.sqlite import choose_driver, holds_wal_fix
 
 driver = choose_driver()
+ROOT = Path(__file__).parents[2]
+CREATES = """
+import os, sys
+from registry.connection import connect
+connect(f"sqlite:///{sys.argv[1]}").create_registered_model(sys.argv[2])
+os._exit(0)
+"""
 
 
 @pytest.fixture
@@ -29,6 +42,12 @@ def run(path, *statements):
         found = [connection.execute(each).fetchall() for each in statements]
     connection.close()
     return found[-1]
+
+
+def remove_log(path):
+    """What an operator removes before a backup is put in the file's place."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +186,7 @@ def test_replaced_file_is_opened_anew(sqlite_registry, path, tmp_path):
     with connect(f"sqlite:///{tmp_path}/other/r.db") as other:
         other.create_registered_model("grape")
 
+    remove_log(path)
     os.replace(tmp_path / "other" / "r.db", path)
 
     assert [each.name for each in sqlite_registry.search_registered_models()] == ["grape"]
@@ -174,6 +194,119 @@ def test_replaced_file_is_opened_anew(sqlite_registry, path, tmp_path):
     assert sqlite_registry.wait(before, 30) == sqlite_registry.cursor()
     with pytest.raises(NotFound):
         sqlite_registry.get_registered_model("wine")
+
+
+def test_the_log_of_another_file_is_never_removed(sqlite_registry, path, tmp_path):
+    """A file put in place beside the old one's log is refused with guidance; what others wrote there stays."""
+    sqlite_registry.create_registered_model("before")
+    run(path, f"VACUUM INTO '{tmp_path}/backup.db'")
+    sqlite_registry.create_registered_model("after")
+    os.replace(tmp_path / "backup.db", path)
+    other = [sys.executable, "-c", CREATES, str(path)]
+    subprocess.run([*other, "acknowledged"], cwd=ROOT, check=True)
+    log = (tmp_path / "registry.db-wal").read_bytes() if holds_wal_fix(driver.sqlite_version_info) else b""
+
+    if log:
+        for call in (sqlite_registry.search_registered_models, lambda: sqlite_registry.create_registered_model("new")):
+            with pytest.raises(Unavailable, match=r"stop every process.*remove registry\.db-wal and"):
+                call()
+        assert (tmp_path / "registry.db-wal").read_bytes() == log
+
+    with connect(sqlite_registry.uri) as fresh:
+        assert "acknowledged" in [each.name for each in fresh.search_registered_models()]
+
+
+def test_restore_as_documented(sqlite_registry, path, tmp_path):
+    """With everybody stopped and the log removed, the backup is what is read, by old and new processes alike."""
+    sqlite_registry.create_registered_model("before")
+    run(path, f"VACUUM INTO '{tmp_path}/backup.db'")
+    sqlite_registry.create_registered_model("after")
+
+    sqlite_registry.close()
+    remove_log(path)
+    os.replace(tmp_path / "backup.db", path)
+
+    with connect(sqlite_registry.uri) as restored:
+        restored.create_registered_model("since")
+        assert [each.name for each in restored.search_registered_models()] == ["before", "since"]
+    assert run(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_times_of_moves_never_go_back(sqlite_registry, path):
+    """When the clock was set back, a move is dated like the one before it, and the last one counts."""
+    sqlite_registry.create_registered_model("wine", {"mlflow.prompt.is_prompt": "true"})
+    for _ in range(2):
+        sqlite_registry.create_model_version("wine", "dummy-source")
+    sqlite_registry.set_registered_model_alias("wine", "champion", 1)
+    run(path, "UPDATE turnout_alias_moves SET at = at + 3600000")
+
+    sqlite_registry.set_registered_model_alias("wine", "champion", 2)
+
+    second, first = sqlite_registry.get_alias_history("wine", "champion")
+    assert second.at == first.at
+    assert sqlite_registry.get_model_version_by_alias("wine", "champion", at=second.at).version == "2"
+
+
+@pytest.fixture
+def guarded():
+    """A registry whose folder and file its reader may not write, and `as_reader`, to be that reader for a while."""
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "r.db"
+    with connect(f"sqlite:///{path}") as registry:
+        registry.create_registered_model("wine")
+
+    @contextmanager
+    def as_reader():
+        for each in folder.iterdir():
+            each.chmod(0o444)
+        folder.chmod(0o555)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(was)
+            folder.chmod(0o755)
+            for each in folder.iterdir():
+                each.chmod(0o644)
+
+    yield path, as_reader
+    shutil.rmtree(folder)
+
+
+def test_tf141_a_folder_that_may_not_be_written(guarded):
+    """Where only reading is allowed reads work and leave no file, and a write says that it is read-only."""
+    path, as_reader = guarded
+
+    with as_reader(), connect(f"sqlite:///{path}", create=False) as registry:
+        assert [each.name for each in registry.search_registered_models()] == ["wine"]
+        assert registry.wait(registry.cursor(), 0.01) == registry.cursor()
+        with pytest.raises(Unavailable, match="read-only") as caught:
+            registry.create_registered_model("grape")
+
+    assert "try again" not in str(caught.value)
+    assert [each.name for each in path.parent.iterdir()] == ["r.db"]
+
+
+def test_tf141_a_reader_sees_what_the_owner_writes(guarded):
+    """A reader who cannot lock the file still sees each change: while the owner has it open, and after."""
+    path, as_reader = guarded
+    with as_reader():
+        reader = connect(f"sqlite:///{path}")
+        assert [each.name for each in reader.search_registered_models()] == ["wine"]
+
+    with connect(f"sqlite:///{path}") as owner:
+        owner.create_registered_model("grape")
+        with as_reader():
+            assert [each.name for each in reader.search_registered_models()] == ["grape", "wine"]
+    with as_reader():
+        assert [each.name for each in reader.search_registered_models()] == ["grape", "wine"]
+    with connect(f"sqlite:///{path}") as owner:
+        owner.create_registered_model("apple")
+    with as_reader():
+        assert [each.name for each in reader.search_registered_models()] == ["apple", "grape", "wine"]
+        reader.close()
 
 
 def test_restored_backup_has_another_cursor(sqlite_registry, path, tmp_path):

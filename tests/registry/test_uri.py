@@ -98,15 +98,6 @@ def test_parts_must_fit(arguments):
         ModelUri(**arguments)
 
 
-def test_what_can_move():
-    """An alias and the latest can name another version tomorrow; a number and a logged model cannot."""
-    assert ModelUri("wine", alias="a").is_movable
-    assert ModelUri("wine").is_movable
-    assert ModelUri("wine").is_latest
-    assert not ModelUri("wine", version=1).is_movable
-    assert not ModelUri(model_id=ID).is_movable
-
-
 @given(st.text(max_size=40))
 def test_any_text_parses_or_is_refused(text):
     """Any text after `models:/` is a reference that prints and parses again, or an error of ours."""
