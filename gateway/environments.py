@@ -43,7 +43,6 @@ PRELOAD = (
         )
     ),
 )
-OPTIONAL = {"skops.io"}
 SECRET = re.compile(r"(?i)token|secret|passw|credential|_key$|apikey|auth")
 SECRET_VALUE = re.compile(r"://[^/\s]*@")  # an address with a password in it
 OURS = ("TURNOUT_", "MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "GCP_", "PG", "PYTHON", "DATABASE_")
@@ -196,8 +195,7 @@ class Environment:
 
     def _report(self, message: dict[str, Any]) -> None:
         for library, why in message["missing"].items():
-            if library not in OPTIONAL:
-                log.warning("models cannot import %s: %s", library, why)
+            log.warning("models cannot import %s: %s", library, why)
         log.info("fork server ready", extra={"seconds": round(message["seconds"], 3)})
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)

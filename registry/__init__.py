@@ -20,8 +20,9 @@ from registry.errors import (
 )
 from registry.models import ENFORCEMENT, LOADER
 from registry.models.cache import cached_model, fetch_model, snapshot_directory
-from registry.models.flavors import PythonModel, save_model
+from registry.models.flavors import save_model
 from registry.models.format import read_mlmodel
+from registry.models.pickling import PythonModel
 from registry.models.signature import ModelSignature, infer_signature
 from registry.tracking import LoggedModel, Tracking
 from registry.uri import ModelUri

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -15,16 +15,16 @@ from typing import Any
 
 from registry.connection import connect
 from registry.core import ModelVersion, Registry
-from registry.errors import AlreadyExists, InvalidModel, ModelLoadFailed, NotFound, SchemaMismatch
+from registry.errors import InvalidModel, ModelLoadFailed, SchemaMismatch
 from registry.models import enforcement, flavors, loader
-from registry.models.cache import STORE, fetch_files, fetch_model, snapshot_directory
+from registry.models.cache import fetch_files, fetch_model, snapshot_directory
 from registry.models.format import MLMODEL, read_mlmodel
+from registry.models.pickling import OURS
+from registry.models.registration import check_registration, register, upload
 from registry.models.signature import ModelSignature
-from registry.tracking import LoggedModel
-from registry.uri import PREFIX, ModelUri
+from registry.uri import ModelUri
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-NOT_IN_NAMES = re.compile(r"[/:.%\"'\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,18 @@ def log_model(
     """Save *model* into the registry's artifact root as a logged model, with `save_model`'s options.
 
     With *registered_model_name* it becomes the next version of that model, which is made if there is none.
+    When it is refused, nothing is left behind.
     """
-    with _client(client) as registry, tempfile.TemporaryDirectory(prefix="turnout-") as folder:
+    check_registration(registered_model_name, tags)
+    with _client(client) as registry, tempfile.TemporaryDirectory(prefix="turnout-") as folder, ExitStack() as undo:
         directory = Path(folder, "model")
         flavors.save_model(directory, model, **options)
         info = ModelInfo.of(read_mlmodel(directory))
-        logged = _upload(registry, directory, name, tags)
+        logged = upload(registry, directory, name, tags, undo)
         version = None
         if registered_model_name is not None:
-            version = _register(registry, logged.model_uri, registered_model_name, None, None)
+            version = register(registry, logged.model_uri, registered_model_name)
+        undo.pop_all()
         return replace(
             info,
             name=name,
@@ -118,20 +121,24 @@ def register_model(
     tags: Mapping[str, Any] | None = None,
     description: str | None = None,
     client: Registry | None = None,
+    *,
+    alias: str | None = None,
 ) -> ModelVersion:
-    """Make the next version of model *name*, and the model if there is none.
+    """Make the next version of model *name*, and the model if there is none; point *alias* at it, if given.
 
     A path's files are copied into the registry's artifact root first; `models:/…` and other addresses are
-    used as they are. Raises `InvalidModel` when a path is no model directory.
+    used as they are. Raises `InvalidModel` when a path is no model directory. When it is refused, nothing
+    is left behind.
     """
-    with _client(client) as registry:
-        source = str(uri_or_path)
-        if not SCHEME.match(source):
-            directory = _model_directory(Path(uri_or_path))
-            with suppress(NotFound):
-                registry.get_registered_model(name)  # a name that can be none is refused before files are copied
-            source = _upload(registry, directory, name, None).model_uri
-        return _register(registry, source, name, tags, description)
+    check_registration(name, tags, description, alias)
+    source = str(uri_or_path)
+    directory = None if SCHEME.match(source) else _model_directory(Path(uri_or_path))
+    with _client(client) as registry, ExitStack() as undo:
+        if directory is not None:
+            source = upload(registry, directory, name, None, undo).model_uri
+        version = register(registry, source, name, tags, description, alias)
+        undo.pop_all()
+    return version
 
 
 def load_model(uri_or_path: str | PathLike[str], client: Registry | None = None) -> LoadedModel:
@@ -184,33 +191,6 @@ def _model_directory(path: Path) -> Path:
     return path
 
 
-def _upload(registry: Registry, directory: Path, name: str, tags: Mapping[str, str] | None) -> LoggedModel:
-    logged = registry.tracking.create_logged_model(NOT_IN_NAMES.sub("-", name), tags=tags)
-    try:
-        registry.artifacts.write_directory(directory, logged.artifact_uri.removeprefix(STORE))
-    except BaseException:
-        registry.tracking.finalize_logged_model(logged.model_id, "LOGGED_MODEL_UPLOAD_FAILED")
-        raise
-    return registry.tracking.finalize_logged_model(logged.model_id)
-
-
-def _register(
-    registry: Registry, source: str, name: str, tags: Mapping[str, Any] | None, description: str | None
-) -> ModelVersion:
-    if source.startswith(PREFIX):
-        uri = ModelUri.parse(source)
-        if uri.model_id is None:
-            registry.resolve(uri)  # raises before a model is made that would stay empty
-        else:
-            registry.tracking.get_logged_model(uri.model_id)
-    try:
-        registry.get_registered_model(name)
-    except NotFound:
-        with suppress(AlreadyExists):  # somebody else was faster
-            registry.create_registered_model(name)
-    return registry.create_model_version(name, source, tags=tags, description=description)
-
-
 def _private_copy(uri_or_path: str | PathLike[str], folder: Path, client: Registry | None) -> Path:
     text = str(uri_or_path)
     if not SCHEME.match(text):
@@ -229,7 +209,7 @@ def _refuse_shadowing(directory: Path, mlmodel: Mapping[str, Any]) -> None:
     if not isinstance(code, str):
         return
     for each in (directory / code).glob("*"):
-        if each.name.split(".")[0] in flavors.OURS:
+        if each.name.split(".")[0] in OURS:
             raise ModelLoadFailed(
                 f"the model's code brings a package named {each.name.split('.')[0]!r}, which would replace Turnout's "
                 "in this process; serve it with `turnout serve`, whose replicas import neither"

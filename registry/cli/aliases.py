@@ -49,7 +49,7 @@ def alias() -> None:
 @expect_option
 @reason_option
 @shared_options
-def set_alias(name: str, alias_name: str, version: str, expect: int | None, reason: str | None) -> None:
+def set_alias(name: str, alias_name: str, version: str, expect: str | None, reason: str | None) -> None:
     """Point ALIAS at VERSION; every gateway that follows it serves that version next."""
     with open_registry() as client:
         client.set_registered_model_alias(name, alias_name, version, expected_version=expect, reason=reason)
@@ -63,7 +63,7 @@ def set_alias(name: str, alias_name: str, version: str, expect: int | None, reas
 @expect_option
 @reason_option
 @shared_options
-def delete_alias(name: str, alias_name: str, expect: int | None, reason: str | None) -> None:
+def delete_alias(name: str, alias_name: str, expect: str | None, reason: str | None) -> None:
     """Delete ALIAS; its history stays, and gateways keep serving what they have."""
     with open_registry() as client:
         client.delete_registered_model_alias(name, alias_name, expected_version=expect, reason=reason)
@@ -136,7 +136,7 @@ def alias_history(name: str, alias_name: str, at: datetime | None, max_results: 
 @expect_option
 @reason_option
 @shared_options
-def rollback(name: str, alias_name: str, expect: int | None, reason: str | None) -> None:
+def rollback(name: str, alias_name: str, expect: str | None, reason: str | None) -> None:
     """Point ALIAS back at the version before the current one; twice goes further back."""
     with open_registry() as client:
         move = client.rollback_alias(name, alias_name, expected_version=expect, reason=reason)

@@ -150,10 +150,6 @@ def pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def expectation(text: str) -> int:
-    """Read the version that an alias must point at; `none`, that is 0: it must not be set."""
-    if text == "none":
-        return 0
-    if not (text.isascii() and text.isdecimal()):
-        raise click.BadParameter(f"{text!r} is neither a version number nor 'none'")
-    return int(text)
+def expectation(text: str) -> str:
+    """The version that an alias must point at, for the registry to check; `none`, that is 0: it must not be set."""
+    return "0" if text == "none" else text

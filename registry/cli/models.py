@@ -8,7 +8,8 @@ import click
 
 from registry.cli.command import ReportingGroup, examples, open_registry, pair, settings, shared_options
 from registry.cli.output import clock, joined, model_json, print_facts, print_json, print_table
-from registry.core import Page, RegisteredModel, Registry
+from registry.cli.paging import every
+from registry.core import RegisteredModel, Registry
 
 
 @click.group(cls=ReportingGroup, epilog=examples("turnout models list", "turnout models show wine"))
@@ -109,17 +110,11 @@ def search(
     order_by: Sequence[str] = (),
     max_results: int | None = None,
 ) -> list[RegisteredModel]:
-    """Every matching model, page by page."""
-    found: list[RegisteredModel] = []
-    token: str | None = None
-    while True:
-        page: Page[RegisteredModel] = client.search_registered_models(
-            filter_string, order_by=list(order_by) or None, page_token=token
-        )
-        found += page
-        token = page.token
-        if token is None or (max_results is not None and len(found) >= max_results):
-            return found[:max_results]
+    """Every matching model, or the first *max_results* of them."""
+    order = list(order_by) or None
+    return every(
+        lambda token: client.search_registered_models(filter_string, order_by=order, page_token=token), max_results
+    )
 
 
 def latest(model: RegisteredModel) -> str | None:

@@ -17,6 +17,7 @@ from registry.cli.command import (
     shared_options,
 )
 from registry.cli.output import clock, joined, print_facts, print_json, print_table, short, version_json
+from registry.cli.paging import every
 from registry.core import ModelVersion, Registry
 
 
@@ -54,10 +55,7 @@ def register(
     from registry.api import register_model
 
     with open_registry(create=True, artifacts_destination=artifacts_destination) as client:
-        version = register_model(path_or_uri, name, tags=dict(tags), description=description, client=client)
-        if alias is not None:
-            client.set_registered_model_alias(name, alias, version.version)
-            version = client.get_model_version(name, version.version)
+        version = register_model(path_or_uri, name, dict(tags), description, client, alias=alias)
     if settings().as_json:
         print_json(version_json(version))
         return
@@ -158,15 +156,14 @@ def copy_version(source_uri: str, name: str) -> None:
 
 
 def _versions_of(client: Registry, name: str) -> list[ModelVersion]:
-    quote = '"' if "'" in name else "'"
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name = {quote}{name}{quote}", page_token=token)
-        found += page
-        token = page.token
-        if token is None:
-            return sorted(found, key=lambda each: int(each.version), reverse=True)
+    if "'" not in name:
+        condition = f"name = '{name}'"
+    elif '"' not in name:
+        condition = f'name = "{name}"'
+    else:  # the search language has no escape, but a wildcard for the character
+        condition = "name LIKE '{}'".format(name.replace("'", "_"))
+    found = every(lambda token: client.search_model_versions(condition, page_token=token))
+    return sorted((each for each in found if each.name == name), key=lambda each: int(each.version), reverse=True)
 
 
 def _with_aliases(version: ModelVersion, aliases: Mapping[str, str]) -> ModelVersion:

@@ -1,4 +1,4 @@
-"""Model directories: their format, their signature, saving, loading, and the digests of their files."""
+"""Model directories: their format, their signature, saving, loading, registering, and the digests of their files."""
 
 from pathlib import Path
 

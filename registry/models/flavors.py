@@ -1,45 +1,28 @@
-"""Saving: python_function models and scikit-learn models, into directories that MLflow loads as its own.
-
-No pickle written here names `registry` or `gateway`: our base class travels under MLflow's name, which
-`loader.py` resolves where mlflow is not installed.
-"""
+"""Saving: python_function models and scikit-learn models, into directories that MLflow loads as its own."""
 
 from __future__ import annotations
 
 import os
-import pickle
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Any, BinaryIO
+from types import FunctionType
+from typing import Any
 
 from registry.errors import InvalidParameter
 from registry.models import examples, loader, requirements
 from registry.models.format import write_mlmodel
+from registry.models.pickling import OURS, PythonModel, dump
 from registry.models.signature import ModelSignature, infer_signature
 
-OURS = ("registry", "gateway")
 FORMATS = ("cloudpickle", "pickle", "skops")
 ENVIRONMENT = {"conda": requirements.CONDA, "virtualenv": requirements.PYTHON_ENV}
-
-
-class PythonModel:
-    """The base of models written in Python: subclass it and define `predict`.
-
-    `predict` may be declared with or without `context` and `params`; it gets what it has room for.
-    """
-
-    def load_context(self, context: Any) -> None:
-        """Called once after loading; `context.artifacts` maps the artifacts' names to absolute paths."""
-
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        """Answer one request; `model_input` has been checked against the signature."""
-        raise NotImplementedError(f"{type(self).__name__} has no predict")
 
 
 @dataclass
@@ -75,13 +58,8 @@ def save_model(
     signature it is inferred from the input example and the model's answer to it; *input_example* is the data
     or a pair of data and params. Nothing is left behind when it fails.
     """
-    target = Path(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidParameter(f"cannot save a model at {str(path)!r}: something is there already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=target.parent) as folder:
-        draft = _Draft(Path(folder, "model"))
-        draft.directory.mkdir()
+    with _new_directory(Path(path)) as directory:
+        draft = _Draft(directory)
         _copy_code(draft, code_paths or ())
         if _is_estimator(model):
             if artifacts or model_config:
@@ -89,15 +67,31 @@ def save_model(
             flavors = _save_sklearn(draft, model, serialization_format, skops_trusted_types, predict_fn)
         else:
             flavors = _save_python_model(draft, _as_python_model(model), artifacts or {}, model_config)
-        if pip_requirements is None:
-            needed = requirements.infer_requirements(draft.modules, draft.local)
-        else:
-            needed = requirements.parse_requirements(pip_requirements)
-        requirements.write_environment(draft.directory, needed)
+        _write_requirements(draft, pip_requirements)
         _write_mlmodel(draft, flavors, ModelSignature.of(signature), input_example, metadata, model_id)
+
+
+@contextmanager
+def _new_directory(target: Path) -> Iterator[Path]:
+    """A directory to write in, which becomes *target* when the block ends well."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidParameter(f"cannot save a model at {str(target)!r}: something is there already")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=target.parent) as folder:
+        directory = Path(folder, "model")
+        directory.mkdir()
+        yield directory
         if target.exists():
             target.rmdir()
-        draft.directory.rename(target)
+        directory.rename(target)
+
+
+def _write_requirements(draft: _Draft, given: Sequence[str] | str | None) -> None:
+    if given is None:
+        needed = requirements.infer_requirements(draft.modules, draft.local)
+    else:
+        needed = requirements.parse_requirements(given)
+    requirements.write_environment(draft.directory, needed)
 
 
 def _write_mlmodel(
@@ -113,7 +107,7 @@ def _write_mlmodel(
         data, params = examples.split_example(input_example)
         info = examples.write_example(draft.directory, data, params)
         if signature is None:
-            signature = infer_signature(data, _answer(draft, flavors, data, params), params)
+            signature = _inferred(draft, flavors, data, params)
     write_mlmodel(
         draft.directory,
         flavors,
@@ -124,11 +118,24 @@ def _write_mlmodel(
     )
 
 
-def _answer(draft: _Draft, flavors: dict[str, dict[str, Any]], data: Any, params: dict[str, Any] | None) -> Any:
-    """What the saved model says to the example. Its own code is importable here without the copy of it."""
+def _inferred(
+    draft: _Draft, flavors: dict[str, dict[str, Any]], data: Any, params: dict[str, Any] | None
+) -> ModelSignature | None:
+    """The signature of the example and of what the saved model answers to it; None, with a warning, if it raises."""
+    # Its own code is importable here without the copy of it.
     without_code = {**flavors["python_function"], "code": None}
-    model = loader.load(str(draft.directory), {"flavors": {**flavors, "python_function": without_code}})
-    return model.predict(data, params)
+    try:
+        model = loader.load(str(draft.directory), {"flavors": {**flavors, "python_function": without_code}})
+        answer = model.predict(data, params)
+    except Exception as problem:  # the model's own code
+        warnings.warn(
+            f"the model is saved without a signature: it cannot predict its input example "
+            f"({type(problem).__name__}: {problem}), and a gateway that warms up on it will refuse the model; "
+            "give another example, or a signature",
+            stacklevel=4,
+        )
+        return None
+    return infer_signature(data, answer, params)
 
 
 def _copy_code(draft: _Draft, code_paths: Sequence[str | os.PathLike[str]]) -> None:
@@ -166,21 +173,9 @@ def _save_sklearn(
     skops_trusted_types: Sequence[str] | None,
     predict_fn: str,
 ) -> dict[str, dict[str, Any]]:
-    if serialization_format not in FORMATS:
-        raise InvalidParameter(f"serialization_format {serialization_format!r} is none of {', '.join(FORMATS)}")
     if not callable(getattr(model, predict_fn, None)):
         raise InvalidParameter(f"a {type(model).__name__} has no method {predict_fn!r} to predict with")
-    name = "model.skops" if serialization_format == "skops" else "model.pkl"
-    file = draft.directory / name
-    if serialization_format == "skops":
-        _dump_skops(model, file, skops_trusted_types)
-        draft.modules.update(requirements.modules_of_skops(file))
-    else:
-        _dump(model, file, by_value=serialization_format == "cloudpickle")
-        draft.modules.update(requirements.modules_of_pickle(file))
-    if serialization_format == "cloudpickle":
-        draft.modules.add("cloudpickle")
-    draft.modules.update({"sklearn", "numpy", "pandas"})
+    name = _write_estimator(draft, model, serialization_format, skops_trusted_types)
     return {
         "python_function": {
             "loader_module": "mlflow.sklearn",
@@ -198,6 +193,23 @@ def _save_sklearn(
             "skops_trusted_types": list(skops_trusted_types) if skops_trusted_types else None,
         },
     }
+
+
+def _write_estimator(draft: _Draft, model: Any, serialization_format: str, trusted: Sequence[str] | None) -> str:
+    """Write the estimator's file; returns its name."""
+    if serialization_format not in FORMATS:
+        raise InvalidParameter(f"serialization_format {serialization_format!r} is none of {', '.join(FORMATS)}")
+    draft.modules.update({"sklearn", "numpy", "pandas"})
+    if serialization_format == "skops":
+        file = draft.directory / "model.skops"
+        _dump_skops(model, file, trusted)
+        draft.modules.update(requirements.modules_of_skops(file))
+        return file.name
+    file = draft.directory / "model.pkl"
+    by_value = serialization_format == "cloudpickle"
+    dump(model, file, by_value)
+    draft.modules.update(requirements.modules_of_pickle(file), {"cloudpickle"} if by_value else ())
+    return file.name
 
 
 def _dump_skops(model: Any, file: Path, trusted: Sequence[str] | None) -> None:
@@ -234,7 +246,7 @@ def _save_python_model(
     model_config: dict[str, Any] | None,
 ) -> dict[str, dict[str, Any]]:
     file = draft.directory / "python_model.pkl"
-    _dump(model, file, by_value=True)
+    dump(model, file, by_value=True)
     draft.modules.update({"cloudpickle", "numpy", "pandas"})
     draft.modules.update(requirements.modules_of_pickle(file))
     draft.modules.update(requirements.modules_of_class(model))
@@ -268,56 +280,3 @@ def _copy_artifacts(directory: Path, artifacts: Mapping[str, str | os.PathLike[s
         copy(source, directory / relative)
         entries[name] = {"path": relative.as_posix(), "uri": str(given)}
     return entries
-
-
-# Pickles that stand alone
-
-
-class _MlflowModule:
-    """Pickles as the module that defines MLflow's base class, whether or not it is installed here."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from cloudpickle.cloudpickle import subimport
-
-        return subimport, ("mlflow.pyfunc.model",)
-
-
-def _dump(model: Any, file: Path, by_value: bool) -> None:
-    """Pickle the model; by value what the main module defines, as cloudpickle does, if asked for."""
-    import cloudpickle
-
-    base: Any = cloudpickle.Pickler if by_value else pickle.Pickler
-
-    class ModelPickler(base):  # type: ignore[misc]  # one of two bases
-        def reducer_override(self, value: Any) -> Any:
-            if value is PythonModel:
-                return getattr, (_MlflowModule(), "PythonModel")
-            _refuse_ours(value)
-            return super().reducer_override(value) if by_value else NotImplemented
-
-    def dump(stream: BinaryIO) -> None:
-        ModelPickler(stream, protocol=pickle.DEFAULT_PROTOCOL).dump(model)
-
-    try:
-        with file.open("wb") as stream:
-            dump(stream)
-    except (pickle.PicklingError, TypeError, AttributeError) as problem:
-        raise InvalidParameter(f"a {type(model).__name__} cannot be pickled: {problem}") from problem
-
-
-def _refuse_ours(value: Any) -> None:
-    if value is _MlflowModule:
-        return
-    if isinstance(value, ModuleType):
-        name = value.__name__
-    elif isinstance(value, type | FunctionType):
-        name = value.__module__ or ""
-    else:
-        return
-    top = name.split(".")[0]
-    origin = getattr(sys.modules.get(top), "__file__", None)
-    if top in OURS and origin and Path(origin).parents[1] == Path(__file__).parents[2]:
-        raise InvalidParameter(
-            f"the model refers to {getattr(value, '__qualname__', name)} of {top!r}, which is not there where "
-            "the model is served; use only PythonModel as a base and nothing else of it"
-        )

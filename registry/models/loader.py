@@ -182,10 +182,13 @@ def _read_skops(path: str, trusted: Optional[List[str]]) -> Any:
 
 
 def _load_python_model(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any]) -> Model:
-    if flavor.get("model_code_path") or mlmodel.get("is_signature_from_type_hint"):
-        return _load_with_mlflow(root, mlmodel, flavor, "mlflow.pyfunc.model")
-    if flavor.get("python_model_compression"):
-        return _load_with_mlflow(root, mlmodel, flavor, "mlflow.pyfunc.model")
+    for applies, reason in (
+        (flavor.get("model_code_path"), "the model is saved as code, which only mlflow runs"),
+        (mlmodel.get("is_signature_from_type_hint"), "the model has type hints, which only mlflow holds data to"),
+        (flavor.get("python_model_compression"), "the model's pickle is compressed, which only mlflow reads"),
+    ):
+        if applies:
+            return _load_with_mlflow(root, mlmodel, flavor, "mlflow.pyfunc.model", reason)
     artifacts = {
         name: _inside(root, entry.get("path"), f"artifact {name!r}")
         for name, entry in (flavor.get("artifacts") or {}).items()
@@ -213,7 +216,9 @@ def _load_by_module(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any], 
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise LoadError(f"the model names {name!r} as its loader, which is no module's name")
     if FLAVOR_MODULE.fullmatch(name):
-        return _load_with_mlflow(root, mlmodel, flavor, name)
+        return _load_with_mlflow(
+            root, mlmodel, flavor, name, f"the model's flavor is {name}, which is a part of mlflow"
+        )
     top = os.path.join(code or "", name.split(".")[0])
     if code is None or not (os.path.isfile(top + ".py") or os.path.isdir(top)):
         raise LoadError(
@@ -222,11 +227,11 @@ def _load_by_module(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any], 
     return _load_with(importlib.import_module(name), root, mlmodel, flavor)
 
 
-def _load_with_mlflow(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any], name: str) -> Model:
+def _load_with_mlflow(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any], name: str, reason: str) -> Model:
     if not _is_installed("mlflow"):
         version = mlmodel.get("mlflow_version")
         wanted = f"mlflow=={version}" if version else "mlflow"
-        raise LoadError(f"the model can only be loaded by {name}; install {wanted}")
+        raise LoadError(f"{reason}, and mlflow is not installed here; install {wanted}")
     return _load_with(importlib.import_module(name), root, mlmodel, flavor)
 
 

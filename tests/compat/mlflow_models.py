@@ -60,6 +60,7 @@ def load_by_our_loader(loader: Path, folder: Path):
 
 def main(theirs: Path, ours: Path, loader: Path, formats: "list[str]"):
     inputs = save(theirs, formats)
+    mlflow.sklearn.save_model(models.estimators()["linear"][0], theirs / "default", pip_requirements=REQUIREMENTS)
     mlflow.pyfunc.save_model(theirs / "hinted", python_model=Hinted(), pip_requirements=REQUIREMENTS)
     answers = {
         "theirs": {name: predict(theirs, name, *each) for name, each in inputs.items()},

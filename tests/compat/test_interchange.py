@@ -16,6 +16,7 @@ from tests.compat import models
 
 pytestmark = pytest.mark.compat
 
+BASE = Path(__file__).parents[2] / "requirements" / "base.txt"
 SKOPS = {"skops", "skops_forest"}
 NAMES = sorted({*models.estimators(), "weighted", "configured", "sentiment", "code", "function"})
 
@@ -49,6 +50,7 @@ def exchange(python: Path, ours: Path, theirs: Path, formats: list[str]) -> Exch
         capture_output=True,
         text=True,
         check=False,
+        cwd=theirs.parent,  # mlflow 2 leaves a folder mlruns where it runs
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = json.loads((theirs / "answers.json").read_text())
@@ -103,6 +105,17 @@ def test_mlflow_2_and_we_predict_alike(exchange2, ours, name):
     assert our_prediction(exchange2.theirs, name, ours[1]) == expected
 
 
+def test_what_mlflow_writes_by_default_loads_after_a_plain_install(exchange3):
+    """The format that mlflow 3 chooses is read by a package that requirements/base.txt installs."""
+    chosen = registry.read_mlmodel(exchange3.theirs / "default")["flavors"]["sklearn"]["serialization_format"]
+    data = models.estimators()["linear"][1]
+
+    prediction = registry.load_model(exchange3.theirs / "default").predict(data)
+
+    assert models.plain(prediction) == exchange3.mlflow_on_mlflows["linear"]
+    assert f"\n{chosen}==" in BASE.read_text()
+
+
 def test_what_mlflow_wrote_needs_no_mlflow(exchange3):
     """The process that loads mlflow's models has no module named mlflow, installed or planted."""
     code = """if True:
@@ -123,7 +136,7 @@ def test_what_needs_mlflow_loads_where_mlflow_is(exchange3):
     hinted = exchange3.theirs / "hinted"
     mlmodel = registry.read_mlmodel(hinted)
 
-    with pytest.raises(registry.ModelLoadFailed, match="install mlflow==3"):
+    with pytest.raises(registry.ModelLoadFailed, match=r"type hints.* install mlflow==3"):
         registry.load_model(hinted)
 
     assert exchange3.mlflow_by_our_loader == {"hinted": ["A", "B"], "linear": exchange3.mlflow_on_mlflows["linear"]}

@@ -144,14 +144,102 @@ def test_an_unknown_source_takes_no_name(client, uri):
     assert client.search_registered_models() == []
 
 
-def test_a_bad_name_is_refused_before_files_are_copied(client, tmp_path):
-    """Nothing is left in the artifact root."""
+def kept(client):
+    """Every name and file that a registry has."""
+    files = [each for each in Path(client.artifacts.root).rglob("*") if each.is_file()]
+    return [each.name for each in client.search_registered_models()], client.search_model_versions(), files
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"name": "a/b"},
+        {"alias": "latest"},
+        {"alias": "a b"},
+        {"tags": {"a$": "x"}},
+        {"description": "x" * 100_001},
+        {"uri_or_path": "s3://bucket/model"},
+        {"uri_or_path": "runs:/0123/model"},
+        {"uri_or_path": "mlflow-artifacts:/elsewhere"},
+    ],
+    ids=lambda refused: ":".join(f"{key}={str(value)[:20]}" for key, value in refused.items()),
+)
+def test_a_refused_registration_changes_nothing(client, tmp_path, refused):
+    """No name is taken, no version made and no file copied, and the change feed stands still."""
     registry.save_model(tmp_path / "m", LINEAR)
+    before = client.cursor()
 
     with pytest.raises(InvalidParameter):
-        registry.register_model(tmp_path / "m", "a/b", client=client)
+        registry.register_model(**{"uri_or_path": tmp_path / "m", "name": "ghost", "client": client} | refused)
 
-    assert not [each for each in Path(client.artifacts.root).rglob("*") if each.is_file()]
+    assert kept(client) == ([], [], [])
+    assert client.cursor() == before
+
+
+def test_a_refused_registration_leaves_a_model_as_it_was(client):
+    """The versions that a model has stay, and it stays when it has none."""
+    log(client, registered_model_name="wine")
+    client.create_registered_model("empty")
+    before = kept(client)
+
+    for name in ("wine", "empty"):
+        with pytest.raises(InvalidParameter):
+            registry.register_model("s3://bucket/model", name, client=client)
+
+    assert kept(client) == before
+
+
+class Refusing:
+    """A registry that refuses the version or its alias at the last moment, as when another process interferes."""
+
+    def __init__(self, client, method, error):
+        self.client, self.method, self.error = client, method, error
+
+    def __getattr__(self, name):
+        return self.refuse if name == self.method else getattr(self.client, name)
+
+    def refuse(self, name, *arguments, **named):
+        self.client.get_registered_model(name)  # first NotFound, as for any model that is not there
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("create_model_version", InvalidParameter("no")),
+        ("create_model_version", KeyboardInterrupt()),
+        ("set_registered_model_alias", InvalidParameter("no")),
+    ],
+    ids=["version", "interrupted", "alias"],
+)
+def test_what_was_made_for_a_version_goes_with_it(client, tmp_path, method, error):
+    """The copied files and the model are deleted when the version cannot be, or cannot have its alias."""
+    registry.save_model(tmp_path / "m", LINEAR)
+    refusing = Refusing(client, method, error)
+
+    with pytest.raises(type(error)):
+        registry.register_model(tmp_path / "m", "ghost", client=refusing, alias="champion")
+
+    assert kept(client) == ([], [], [])
+
+
+def test_a_registered_alias_points_at_the_new_version(client, tmp_path):
+    """One call registers and deploys."""
+    registry.save_model(tmp_path / "m", LINEAR)
+
+    version = registry.register_model(tmp_path / "m", "wine", client=client, alias="champion")
+
+    assert (version.version, version.aliases) == ("1", ["champion"])
+    assert client.get_model_version_by_alias("wine", "champion").version == "1"
+
+
+@pytest.mark.parametrize("refused", [{"registered_model_name": "a/b"}, {"tags": {"a$": "x"}}], ids=str)
+def test_a_refused_log_changes_nothing(client, refused):
+    """Nothing is copied for a name or a tag that can be none."""
+    with pytest.raises(InvalidParameter):
+        log(client, **refused)
+
+    assert kept(client) == ([], [], [])
 
 
 def test_a_directory_with_links_is_refused(client, tmp_path):

@@ -161,6 +161,26 @@ def test_versions_are_listed_newest_first_with_their_aliases(turnout: Run, wine:
     assert [each["aliases"] for each in versions] == [[], ["champion"]]
 
 
+@pytest.mark.parametrize("name", ["o'brien", 'the "best"', "'a' or \"b\"", "100%_'\""])
+def test_versions_of_a_model_with_quotes_in_its_name(turnout: Run, wine: Path, uri: str, name: str):
+    """Only that model's versions are listed, whatever quotes and wildcards its name holds."""
+    with closing(registry.connect(uri)) as client:
+        registry.register_model("models:/wine/1", name, client=client)
+        registry.register_model("models:/wine/1", name.replace("'", "-").replace('"', "-"), client=client)
+
+    versions = json.loads(turnout("versions", "list", name, "--json").stdout)["model_versions"]
+
+    assert [(each["name"], each["version"]) for each in versions] == [(name, "1")]
+
+
+@pytest.mark.parametrize("words", [("--alias", "latest"), ("--alias", "a b"), ("--tag", "a$=x")], ids=" ".join)
+def test_a_refused_registration_leaves_nothing(turnout: Run, wine: Path, words: tuple[str, ...]):
+    """A bad alias or tag is refused before the model and the version are made."""
+    turnout("register", str(wine), "--name", "ghost", *words, exit_code=1)
+
+    assert "ghost" not in turnout("models", "list").stdout
+
+
 def test_versions_of_a_missing_model(turnout: Run, wine: Path):
     """Listing versions of a model that is not there fails."""
     assert "port" in turnout("versions", "list", "port", exit_code=1).stderr
@@ -207,9 +227,28 @@ def test_expectation(turnout: Run, wine: Path):
     turnout("alias", "set", "wine", "champion", "2", "--expect", "2", exit_code=1)
     turnout("alias", "set", "wine", "champion", "2", "--expect", "none", exit_code=1)
     turnout("alias", "set", "wine", "champion", "2", "--expect", "1")
-    turnout("alias", "set", "wine", "champion", "2", "--expect", "one", exit_code=2)
 
     assert json.loads(turnout("alias", "list", "wine", "--json").stdout)["aliases"] == {"champion": "2"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("alias", "set", "wine", "champion", "2", "--expect", "bogus"),
+        ("alias", "set", "wine", "champion", "bogus"),
+        ("alias", "set", "wine", "a b", "2"),
+        ("rollback", "wine", "champion", "--expect", "bogus"),
+        ("tag", "set", "wine", "a$=x"),
+        ("models", "create", "a/b"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_registry_refuses_is_a_failure(turnout: Run, wine: Path, words: tuple[str, ...]):
+    """A name, version, alias or tag that can be none is exit code 1, wherever it stands."""
+    refused = turnout(*words, exit_code=1)
+
+    assert refused.stderr.startswith("Error: ")
+    assert "fault in Turnout" not in refused.stderr
 
 
 def test_alias_at_a_moment(turnout: Run, wine: Path):

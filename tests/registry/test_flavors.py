@@ -153,6 +153,30 @@ def test_the_signature_comes_from_the_example(tmp_path):
     assert signature == registry.infer_signature(table, np.zeros(2))
 
 
+def refuses_everything(model_input):
+    raise KeyError("no vocabulary")
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "reason"),
+    [
+        (refuses_everything, [1.0], "KeyError: 'no vocabulary'"),
+        (refuses_everything, ([1.0], {"scale": 2.0}), "KeyError: 'no vocabulary'"),
+        (LINEAR, [["a"]], "ValueError"),
+    ],
+    ids=["function", "params", "estimator"],
+)
+def test_an_example_that_cannot_be_predicted_is_a_warning(tmp_path, model, example, reason):
+    """The model is saved without a signature, as MLflow does it, and the caller is told why."""
+    with pytest.warns(UserWarning, match=f"without a signature: .*{reason}") as warned:
+        registry.save_model(tmp_path / "m", model, input_example=example)
+
+    mlmodel = read_mlmodel(tmp_path / "m")
+    assert mlmodel.get("signature") is None
+    assert mlmodel["saved_input_example_info"]["artifact_path"] == "input_example.json"
+    assert warned[0].filename == __file__
+
+
 def test_artifacts_of_one_name_do_not_collide(tmp_path):
     """Files and folders are copied; the model finds each by its key."""
     for folder in "xyz":

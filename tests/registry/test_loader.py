@@ -89,18 +89,22 @@ def test_other_names_of_mlflow_need_mlflow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mlmodel",
+    ("mlmodel", "reason"),
     [
-        python_function(loader_module="mlflow.xgboost", data="model.xgb"),
-        python_function(loader_module="mlflow.pyfunc.model", model_code_path="model.py"),
-        {**python_function(loader_module="mlflow.pyfunc.model"), "is_signature_from_type_hint": True},
+        (python_function(loader_module="mlflow.xgboost", data="model.xgb"), "flavor is mlflow.xgboost"),
+        (python_function(loader_module="mlflow.pyfunc.model", model_code_path="model.py"), "saved as code"),
+        (
+            {**python_function(loader_module="mlflow.pyfunc.model"), "is_signature_from_type_hint": True},
+            "has type hints",
+        ),
+        (python_function(loader_module="mlflow.pyfunc.model", python_model_compression="lzma"), "compressed"),
     ],
-    ids=["flavor", "code", "type hints"],
+    ids=["flavor", "code", "type hints", "compressed"],
 )
-def test_what_only_mlflow_can_load_says_so(tmp_path, mlmodel):
-    """Other flavors, models from code and type-hinted models name mlflow."""
-    with pytest.raises(loader.LoadError, match="install mlflow"):
-        loader.load(str(tmp_path), mlmodel)
+def test_what_only_mlflow_can_load_says_so(tmp_path, mlmodel, reason):
+    """The sentence gives the reason, and the mlflow to install."""
+    with pytest.raises(loader.LoadError, match=rf"{reason}.* install mlflow==3\.1\.4"):
+        loader.load(str(tmp_path), {**mlmodel, "mlflow_version": "3.1.4"})
 
 
 def test_missing_packages_are_named_as_required(tmp_path):
