@@ -256,6 +256,7 @@ class Reconciler:
     def _swap(self, endpoint: Endpoint, servable: Servable, goal: Goal, took_ms: int) -> None:
         old = endpoint.split
         endpoint.split = Split(servable)  # the swap: every request that comes from here on goes to the new version
+        endpoint.incoming = None
         self.epoch += 1
         self._serving[endpoint.name] = goal.key
         endpoint.last_error = None
