@@ -32,6 +32,7 @@ BUSY_TIMEOUT_S = 5.0
 JOURNAL_SIZE_LIMIT = 64 << 20
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "fuse.glusterfs"}
 FROZEN = "ro&immutable=1"
+WAL_VERSIONS_AT = 18  # sqlite.org/fileformat.html: write and read version
 
 # Device and inode; of a file that is opened without locks also its size and its time, for a change shows nowhere else.
 Identity = tuple[int, ...]
@@ -167,11 +168,13 @@ class SqliteFile:
             raise Unavailable(f"cannot create {self.path}: there is no folder {self.path.parent}; make it first")
         fresh = self.path.with_name(f".{self.path.name}.{token_hex(8)}.new")
         try:
-            engine = _build_engine(self._driver, fresh, "rwc", _prepare)
+            engine = _build_engine(self._driver, fresh, "rwc", _prepare_fresh)
             try:
                 _migrate(engine)
             finally:
                 engine.dispose()
+            if holds_wal_fix(self._driver.sqlite_version_info):
+                _mark_as_wal(fresh)
             _place(fresh, self.path)
             _sync_folder(self.path.parent)
         except (OSError, DBAPIError) as problem:
@@ -213,6 +216,21 @@ def _prepare(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.execute(f"PRAGMA journal_size_limit={JOURNAL_SIZE_LIMIT}")
     cursor.close()
+
+
+def _prepare_fresh(connection: Any, _record: object) -> None:
+    """No log beside a file that is to get another name: logs, and what SQLite keeps in memory of them, go by names."""
+    connection.execute("PRAGMA journal_mode=DELETE").close()
+    connection.execute("PRAGMA synchronous=FULL").close()
+
+
+def _mark_as_wal(path: Path) -> None:
+    """Leave the file as a connection in WAL mode leaves it when it closes: the versions in its header are 2."""
+    with path.open("r+b") as file:
+        file.seek(WAL_VERSIONS_AT)
+        file.write(b"\x02\x02")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _prepare_to_read(connection: Any, _record: object) -> None:

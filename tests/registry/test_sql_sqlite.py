@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pwd
 import shutil
@@ -261,6 +262,7 @@ def guarded():
             each.chmod(0o444)
         folder.chmod(0o555)
         was = os.geteuid()
+        importlib.import_module("watchfiles")  # now: the other user may not be able to read the interpreter's folder
         if was == 0:
             os.seteuid(pwd.getpwnam("nobody").pw_uid)
         try:
