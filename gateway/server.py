@@ -17,6 +17,7 @@ import uvloop
 
 from gateway.app import Gateway
 from gateway.config import Settings
+from gateway.connections import protocol_class, raise_descriptor_limit
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import CannotListen
 from gateway.reconciler import Reconciler
@@ -49,6 +50,7 @@ def run(settings: Settings) -> int:
         with contextlib.suppress(Unavailable), contextlib.closing(connect(settings.registry_uri, create=False)):
             pass
     _open_standard_descriptors()
+    raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings, listener))
@@ -110,7 +112,7 @@ class _Stop:
 def _uvicorn_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
-        http="httptools",
+        http=protocol_class(),
         loop="none",
         ws="none",
         lifespan="off",

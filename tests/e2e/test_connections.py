@@ -1,0 +1,444 @@
+"""Slow, broken and many connections, on real sockets: a small server with short limits, and a real gateway."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway.connections import protocol_class
+from tests.e2e.gateways import eventually
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+BIG = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+BIG_BYTES = 64 << 20
+MAX_CONNECTIONS = 40
+
+
+class Application:
+    """`/` answers at once and reads no body, `/count` the length of the body, `/slow` when told, `/big` much."""
+
+    def __init__(self):
+        self.slow = 0
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        body = b"hello"
+        if scope["path"] == "/slow":
+            self.slow += 1
+            await self.go_on.wait()
+        elif scope["path"] == "/big":
+            body = bytes(BIG_BYTES)
+        elif scope["path"] == "/count":
+            size, more = 0, True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                size, more = size + len(message["body"]), message["more_body"]
+            body = str(size).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Server(uvicorn.Server):
+    """uvicorn on a loop of its own, in a thread."""
+
+    def __init__(self, protocol):
+        self.application = Application()
+        super().__init__(
+            uvicorn.Config(
+                self.application,
+                http=protocol,
+                loop="none",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                date_header=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.address = self.listener.getsockname()
+        self.thread = threading.Thread(target=self.serve_until_told)
+        self.thread.start()
+        eventually(lambda: self.started, "it listens")
+
+    def serve_until_told(self):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            self.loop = runner.get_loop()
+            runner.run(self.serve(sockets=[self.listener]))
+
+    def close(self):
+        self.should_exit = True
+        self.thread.join()
+
+    def connect(self):
+        return contextlib.closing(Client(self.address))
+
+    def open_connections(self):
+        return len(self.server_state.connections)
+
+
+class Client:
+    """A connection that says exactly what it is told."""
+
+    def __init__(self, address):
+        self.socket = socket.create_connection(address, timeout=20)
+
+    def close(self):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def ask(self, data=GET):
+        """Send a request, give the body of its answer; the connection stays open."""
+        self.send(data)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.socket.recv(1)
+        return self.socket.recv(int(re.search(rb"content-length: (\d+)", head)[1]), socket.MSG_WAITALL)
+
+    def rest(self):
+        """Everything until the server closes."""
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := self.socket.recv(65536):
+                answer += part
+        return answer
+
+    def drip(self, byte):
+        """Send *byte* again and again until the server closes; what it said before."""
+        self.socket.settimeout(0.05)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(400):
+                self.send(byte)
+                with contextlib.suppress(TimeoutError):
+                    return self.socket.recv(65536)
+            pytest.fail("the server took 400 bytes over 20 seconds")
+        return b""
+
+    def is_closed_within(self, seconds):
+        """Whether the server closes it; used as the pause of a client that waits, too."""
+        self.socket.settimeout(seconds)
+        try:
+            return self.socket.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionResetError:
+            return True
+        finally:
+            self.socket.settimeout(20)
+
+
+@pytest.fixture
+def server():
+    """Limits of parts of a second."""
+
+    class Quick(protocol_class(MAX_CONNECTIONS)):
+        HEADER_TIMEOUT_S = 0.6
+        WRITE_STALL_S = 0.6
+        LINGER_S = 0.6
+        SWEEP_S = 0.05
+
+    with contextlib.closing(Server(Quick)) as server:
+        yield server
+
+
+def error(answer):
+    """The status and the message of an answer in the wire's shape that ends its connection."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert b"content-type: application/json" in head
+    assert b"connection: close" in head
+    assert set(problem) == {"error_code", "message"}
+    assert problem["error_code"] == "BAD_REQUEST"
+    return int(head.split()[1]), problem["message"]
+
+
+# Slow senders
+
+
+@pytest.mark.parametrize("beginning", [b"", b"G", b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-More: "])
+def test_tf082_headers_that_stay_away_close_the_connection(server, beginning):
+    """Within the time for headers, and without a word."""
+    with server.connect() as client:
+        client.send(beginning)
+
+        assert client.rest() == b""
+
+
+def test_tf082_headers_that_trickle_close_the_connection(server):
+    """Progress is not enough: the headers have to be complete in time."""
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nX-More: ")
+
+        assert client.drip(b"a") == b""
+
+
+@pytest.mark.parametrize("beginning", [b"G", b"\r\n"])
+def test_tf082_a_next_request_has_the_same_time(server, beginning):
+    """On a connection that is kept alive the clock starts with the first byte."""
+    with server.connect() as client:
+        assert client.ask() == b"hello"
+        assert not client.is_closed_within(1.0)
+        assert client.ask() == b"hello"
+        client.send(beginning)
+
+        assert client.rest() == b""
+
+
+def test_tf082_a_body_that_nobody_waits_for_is_not_taken_for_ever(server):
+    """The answer was given without the body; its bytes do not keep the connection."""
+    with server.connect() as client:
+        assert client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") == b"hello"
+
+        assert client.drip(b"a") == b""
+
+
+def test_a_body_that_ends_after_its_answer_leaves_a_connection_that_works_and_ends(server):
+    """The next request is answered; without one the connection is closed, though uvicorn forgot its timer."""
+    with server.connect() as client:
+        assert client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n") == b"hello"
+        client.send(b"12345")
+        assert client.ask() == b"hello"
+        assert client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n") == b"hello"
+        client.send(b"12345")
+
+        assert client.rest() == b""
+
+
+def test_tf082_many_slow_senders_hold_up_nobody(server):
+    """Others are answered meanwhile, and every slow one is gone in the end."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS - 1):
+            stack.enter_context(server.connect()).send(b"G")
+        with server.connect() as client:
+            assert [client.ask() for _ in range(20)] == [b"hello"] * 20
+
+            eventually(lambda: server.open_connections() == 1, "the slow ones are closed")
+            assert client.ask() == b"hello"
+
+
+# Too much
+
+
+def test_tf077_long_headers_are_431(server):
+    """One read or many, the limit is the same, and the answer arrives though more is being sent."""
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nX-More: " + b"a" * 200_000 + b"\r\n\r\n")
+        assert error(client.rest()) == (
+            431,
+            "the request line and headers are longer than the 65536 bytes that are taken",
+        )
+    with server.connect() as client:
+        client.send(b"GET /" + b"a" * 40_000)
+        client.send(b"a" * 40_000)
+        assert client.socket.recv(1, socket.MSG_PEEK) == b"H"
+        for _ in range(3):
+            client.send(b"a" * 40_000)
+            client.socket.recv(1, socket.MSG_PEEK)
+        assert error(client.rest())[0] == 431
+    with server.connect() as client:
+        assert client.ask(b"GET / HTTP/1.1\r\nX-More: " + b"a" * 65_000 + b"\r\n\r\n") == b"hello"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"GET /",
+        b"GET / HTTP/1.1\r\nX-More: ",
+        b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-More: ",
+        b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-More: ",
+    ],
+)
+def test_tf077_endless_headers_take_no_memory(server, beginning):
+    """Nor do endless trailers or chunk extensions: what is over the limit is not kept."""
+    before = psutil.Process().memory_info().rss
+    piece = b"a" * (1 << 20)
+    with server.connect() as client:
+        client.send(beginning)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                client.send(piece)
+
+        assert psutil.Process().memory_info().rss - before < 50 << 20
+    with server.connect() as client:
+        assert client.ask() == b"hello"
+
+
+def test_a_body_is_whole_however_large(server):
+    """The limit on headers is none on what follows them, in one read or many."""
+    for size in (10, 65_536, 70_000, 300_000, 5_000_000):
+        request = f"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode() + b"a" * size
+        chunked = b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size + b"a" * size
+        with server.connect() as client:
+            assert client.ask(request) == str(size).encode()
+            assert client.ask(chunked + b"\r\n0\r\n\r\n") == str(size).encode()
+
+
+def test_requests_may_come_together(server):
+    """Many in one read are answered in order; together they may be longer than the headers of one."""
+    with server.connect() as client:
+        client.send(GET * 5000 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+        answers = client.rest()
+
+    assert answers.count(b"HTTP/1.1 200") == answers.count(b"hello") == 5001
+
+
+# Broken
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /count HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /count HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /count HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"POST /count HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_tf078_broken_http_is_400_in_the_wires_shape(server, request_bytes):
+    """One answer, whatever follows, and the connection is closed; also after a good request."""
+    with server.connect() as client:
+        client.send(request_bytes + GET)
+        assert error(client.rest())[0] == 400
+    with server.connect() as client:
+        assert client.ask() == b"hello"
+        client.send(request_bytes + GET)
+        assert error(client.rest())[0] == 400
+
+
+@pytest.mark.parametrize("garbage", [b"nonsense\r\n\r\n", b"GET /" + b"a" * 300_000, b"CONNECT x:80 HTTP/1.1\r\n\r\n"])
+def test_tf078_garbage_behind_a_request_is_not_its_answer(server, garbage):
+    """The request that is under way gets its own answer, then the connection ends."""
+    with server.connect() as client:
+        client.send(SLOW)
+        eventually(lambda: server.application.slow == 1, "the request is under way")
+        client.send(garbage)
+        assert not client.is_closed_within(1.0)
+        server.loop.call_soon_threadsafe(server.application.go_on.set)
+
+        answer = client.rest()
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.endswith(b"hello")
+
+
+# Slow readers
+
+
+@pytest.mark.parametrize("request_bytes", [BIG, BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+def test_tf082_a_reader_that_reads_nothing_is_cut_off(server, request_bytes):
+    """Neither a kept connection nor one that only waits to be closed holds its answer for ever."""
+    with server.connect() as client:
+        client.send(request_bytes)
+        eventually(lambda: server.open_connections() == 1, "it is connected")
+        eventually(lambda: server.open_connections() == 0, "it is cut off")
+
+        assert len(client.rest()) < BIG_BYTES
+
+
+def test_tf082_a_reader_that_is_slow_gets_everything(server):
+    """As long as it reads, it may take longer than a stall may last."""
+    with server.connect() as client, server.connect() as other:
+        other.ask()
+        client.send(BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        received = 0
+        while part := client.socket.recv(4 << 20, socket.MSG_WAITALL):
+            received += len(part)
+            assert not other.is_closed_within(0.1)
+
+    assert received > BIG_BYTES
+
+
+# Many
+
+
+def test_tf083_a_connection_too_many_is_closed_and_the_others_work(server):
+    """Open ones are answered meanwhile, and a new one as soon as another has left."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(MAX_CONNECTIONS)]
+        assert all(client.ask() == b"hello" for client in clients)
+        for _ in range(20):
+            with server.connect() as refused:
+                assert refused.is_closed_within(20)
+
+        assert all(client.ask() == b"hello" for client in clients)
+        clients.pop().close()
+        eventually(lambda: server.open_connections() < MAX_CONNECTIONS, "one has left")
+        assert stack.enter_context(server.connect()).ask() == b"hello"
+
+
+def limits(soft, program):
+    """What *program* prints where so many descriptors are allowed at first."""
+    setup = (
+        "import resource; from gateway.connections import *;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, 1000));"
+    )
+    ran = subprocess.run([sys.executable, "-c", setup + program], capture_output=True, text=True, check=True)
+    return [int(word) for word in ran.stdout.split()]
+
+
+def test_tf083_connections_leave_descriptors_for_the_rest():
+    """By default there are fewer of them than files that may be open, also where those are few."""
+    program = "print(protocol_class().max_connections)"
+
+    assert limits(600, program) == [472]
+    assert limits(100, program) == [50]
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_allowed():
+    """To the hard limit, which stays; a second time changes nothing."""
+    program = "print(raise_descriptor_limit(), raise_descriptor_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+
+    assert limits(600, program) == [1000, 1000, 1000, 1000]
+
+
+# What this stands on
+
+
+def test_uvicorn_has_what_the_limits_are_built_on(server):
+    """Names of uvicorn that it does not promise: an upgrade that changes them is seen here first."""
+    config = server.config
+    protocol = HttpToolsProtocol(config=config, server_state=ServerState(), app_state={}, _loop=server.loop)
+
+    assert isinstance(protocol.connections, set)
+    assert {"cycle", "transport", "pipeline", "loop", "parser"} <= set(vars(protocol))
+    for name in ("on_headers_complete", "on_body", "on_message_complete", "send_400_response", "shutdown"):
+        assert callable(getattr(HttpToolsProtocol, name))
+    assert {"response_started", "response_complete", "keep_alive"} <= set(
+        RequestResponseCycle.__init__.__code__.co_names
+    )
+
+
+def test_the_gateway_is_limited(champion, serve):
+    """`turnout serve` answers broken and overlong requests in the wire's shape, and then predicts."""
+    gateway = serve().ready()
+    address = (gateway.client.base_url.host, gateway.client.base_url.port)
+    for request_bytes, status in ((b"nonsense\r\n\r\n", 400), (b"GET /" + b"a" * 100_000, 431)):
+        with contextlib.closing(Client(address)) as client:
+            client.send(request_bytes)
+            assert error(client.rest())[0] == status
+
+    assert gateway.ask().json()["predictions"] == [1]
