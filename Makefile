@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := requirements/base.txt pyproject.toml
 TEST := requirements/test.txt $(BASE)
-ENV_FILES := tests/compat/requirements-mlflow3.txt tests/compat/requirements-mlflow2.txt
+ENV_FILES := tests/compat/requirements-mlflow3.txt tests/compat/requirements-mlflow2.txt tests/s3/requirements.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench envs lock base-venv test-venv
@@ -41,9 +41,10 @@ base-venv:
 test-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) test $(TEST)
 
-envs: test-venv ## .envs/mlflow3 and .envs/mlflow2: the real mlflow, for tests and benches
+envs: test-venv ## .envs/mlflow3 and .envs/mlflow2: the real mlflow, for tests and benches; .envs/s3: an S3 server
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow3 compat tests/compat/requirements-mlflow3.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow2 compat tests/compat/requirements-mlflow2.txt
+	@PYTHON="$(PYTHON)" requirements/install.sh .envs/s3 compat tests/s3/requirements.txt
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url
@@ -54,3 +55,4 @@ lock: test-venv ## resolve the requirement files again, without index addresses
 	$(COMPILE) requirements/build.in --output-file requirements/build.txt
 	$(COMPILE) tests/compat/requirements-mlflow3.in --output-file tests/compat/requirements-mlflow3.txt
 	$(COMPILE) tests/compat/requirements-mlflow2.in --output-file tests/compat/requirements-mlflow2.txt
+	$(COMPILE) tests/s3/requirements.in --output-file tests/s3/requirements.txt

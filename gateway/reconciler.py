@@ -64,6 +64,7 @@ class Reconciler:
 
     def __init__(self, settings: Settings, endpoints: list[Endpoint], runtime: Runtime) -> None:
         self.epoch = 0
+        self.swapped = asyncio.Event()  # set at every swap; its one reader, the heartbeat, clears it
         self.registry_uri = settings.public_registry_uri
         self.reachable: bool | None = None
         self.last_seen: datetime | None = None
@@ -258,6 +259,7 @@ class Reconciler:
         endpoint.split = Split(servable)  # the swap: every request that comes from here on goes to the new version
         endpoint.incoming = None
         self.epoch += 1
+        self.swapped.set()
         self._serving[endpoint.name] = goal.key
         endpoint.last_error = None
         move = goal.target.change if goal.target else None

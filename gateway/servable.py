@@ -32,6 +32,8 @@ class Servable:
         self.config = config
         self.state = "starting"
         self.last_error: str | None = None
+        self.requests = 0
+        self.errors = 0
         self._runtime = runtime
         self._replicas: list[Replica] = []
         self._line: deque[asyncio.Future[None]] = deque()
@@ -72,11 +74,15 @@ class Servable:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Self]:
-        """Keep it open for the length of the block."""
+        """Keep it open for the length of the block, which is one request and counted as such."""
         self._leases += 1
+        self.requests += 1
         self._all_returned.clear()
         try:
             yield self
+        except BaseException:
+            self.errors += 1
+            raise
         finally:
             self._leases -= 1
             if not self._leases:

@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from gateway import heartbeat
 from gateway.app import Gateway
 from gateway.config import Settings
 from gateway.connections import protocol_class, raise_descriptor_limit
@@ -67,6 +68,7 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         async with (
             _background(reconciler.run(), stop),
             _background(server.serve(sockets=[listener]), stop) as serving,
+            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.swapped), stop),
         ):
             log.info("listening on %s", _address(listener))
             await stop.asked.wait()
@@ -155,8 +157,13 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _address(listener: socket.socket) -> str:
+def _place(listener: socket.socket) -> tuple[str, int]:
     host, port = listener.getsockname()[:2]
+    return host, port
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = _place(listener)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -127,14 +127,24 @@ class _Watcher:
             return before
         if uri.alias is None:
             return Target(version)
-        moves = client.get_alias_history(version.name, uri.alias, max_results=1)
-        return Target(version, moves[0] if moves else None)
+        return Target(version, _last_move(client, version.name, uri.alias))
 
     def _lost(self, problem: RegistryError) -> None:
         if str(problem) != self._problem:
             log.warning("registry not reachable: %s", problem)
             self._problem = str(problem)
         self._deliver(Sighting(datetime.now(UTC), None, problem))
+
+
+def _last_move(client: Registry, name: str, alias: str) -> AliasChange | None:
+    """None from a registry that keeps no history, as a stock MLflow server."""
+    try:
+        moves = client.get_alias_history(name, alias, max_results=1)
+    except registry.Unavailable:
+        raise
+    except RegistryError:
+        return None
+    return moves[0] if moves else None
 
 
 def references(models: Sequence[tuple[str, object]]) -> dict[str, ModelUri]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from registry.errors import InvalidUri
 
 if TYPE_CHECKING:
+    from registry.core import Registry
     from registry.sql.database import Backend
-    from registry.sql.registry import SqlRegistry
 
 DEFAULT_URI = "sqlite:///turnout.db"
+SERVERS = frozenset({"http", "https"})
 VARIABLES = ("TURNOUT_REGISTRY_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI")
 
 
@@ -24,19 +25,27 @@ def connect(
     artifacts_destination: str | None = None,
     actor: str | Callable[[], str | None] | None = None,
     allowed_sources: Sequence[str] = (),
-) -> SqlRegistry:
+) -> Registry:
     """Open the registry at *uri*, or where the environment says, else `sqlite:///turnout.db`.
 
     With *create* false a missing SQLite file is `Unavailable` and no file is made. *actor* is who changes
     things (default: `TURNOUT_ACTOR`, else the login name). *allowed_sources* are address prefixes, such as
-    `s3://bucket/models`, that a version's files may lie at beside the registry's own artifact root.
+    `s3://bucket/models`, that a version's files may lie at beside the registry's own artifact root; a server
+    decides on them itself, and on its artifact root. No server is asked for anything before the first call.
 
     Raises `InvalidUri` for an address that names no registry, and for a database that is MLflow's.
     """
     address = find_uri(os.environ) if uri is None else uri
     if not isinstance(address, str):
         raise InvalidUri(f"a registry's address must be a string, got {type(address).__name__}")
-    backend, beside = _open(address, create)
+    scheme = scheme_of(address)
+    if scheme in SERVERS:
+        if artifacts_destination is not None or allowed_sources:
+            raise InvalidUri("a registry server has an artifact root and sources of its own; give them to the server")
+        from registry.remote.registry import RemoteRegistry
+
+        return RemoteRegistry(address, actor=actor)
+    backend, beside = _open(address, scheme, create)
     from registry.sql.registry import SqlRegistry
 
     return SqlRegistry(
@@ -59,7 +68,11 @@ def public_uri(uri: str | None = None) -> str:
     Raises `InvalidUri` as `connect` does.
     """
     address = find_uri(os.environ) if uri is None else uri
-    scheme = address.partition(":")[0].lower()
+    scheme = scheme_of(address)
+    if scheme in SERVERS:
+        from registry.remote.address import read_address
+
+        return read_address(address, {}).uri
     if scheme == "sqlite":
         return f"sqlite:///{sqlite_path(address).absolute()}"
     if scheme.startswith("postgres") and "://" in address:
@@ -69,9 +82,12 @@ def public_uri(uri: str | None = None) -> str:
     raise _refusal(address, scheme)
 
 
-def _open(address: str, create: bool) -> tuple[Backend, Path | None]:
+def scheme_of(address: str) -> str:
+    return address.partition(":")[0].lower()
+
+
+def _open(address: str, scheme: str, create: bool) -> tuple[Backend, Path | None]:
     """The database at an address, and the folder that a SQLite file lies in."""
-    scheme = address.partition(":")[0].lower()
     if scheme == "sqlite":
         path = sqlite_path(address)
         from registry.sql.sqlite import SqliteFile
@@ -96,11 +112,9 @@ def sqlite_path(address: str) -> Path:
 
 
 def _refusal(address: str, scheme: str) -> InvalidUri:
-    accepted = "give sqlite:///path or postgresql://user@host/database"
-    if scheme in {"http", "https"}:
-        return InvalidUri(f"this build opens databases only, not a registry server over {scheme}: {accepted}")
+    accepted = "give sqlite:///path, postgresql://user@host/database or http://host:port"
     if address.startswith("databricks") or scheme in {"uc", "databricks-uc"}:
         return InvalidUri(f"Databricks registries are not supported: {accepted}")
     if scheme == "file" or "://" not in address:
-        return InvalidUri(f"{address!r} is a path, and a registry is a database: {accepted}")
+        return InvalidUri(f"{address!r} is a path, and a registry is a database or a server: {accepted}")
     return InvalidUri(f"registries at {scheme}:// addresses are not supported: {accepted}")

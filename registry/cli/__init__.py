@@ -22,7 +22,9 @@ from registry.cli.command import (
 )
 from registry.cli.models import models
 from registry.cli.output import print_json, print_table
+from registry.cli.server import server
 from registry.cli.tags import tag
+from registry.cli.transfer import export, import_
 from registry.cli.versions import register, versions
 
 __all__ = [
@@ -42,7 +44,7 @@ __all__ = [
     "shared_options",
 ]
 
-commands: tuple[click.Command, ...] = (register, models, versions, alias, rollback, tag)
+commands: tuple[click.Command, ...] = (register, models, versions, alias, rollback, tag, server, import_, export)
 
 
 @click.group("registry", cls=ReportingGroup, commands=commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from registry.core import Page
+from registry.page import Page
 
 T = TypeVar("T")
 

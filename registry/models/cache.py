@@ -11,14 +11,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from hashlib import sha256
+from io import SEEK_END, RawIOBase
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from registry.artifacts import CHUNK_BYTES, FileDigest, Manifest, check_path
+from registry.artifacts import CHUNK_BYTES, ArtifactStore, FileDigest, Manifest, check_path
 from registry.core import ModelVersion, Registry
-from registry.errors import CorruptModel, InvalidModel, InvalidParameter, NotFound
+from registry.errors import CorruptModel, InvalidModel, InvalidParameter, NotFound, Unavailable
 from registry.models.format import read_mlmodel
 from registry.models.integrity import compute_manifest, model_files, refuse_differences, verify
 
@@ -50,11 +52,11 @@ def fetch_files(uri: str, manifest: Manifest | None, cache: Path, client: Regist
     names = [path for path, _ in client.artifacts.list_files(prefix)]
     if not names:
         raise NotFound(f"the model has no files at {uri!r}; log or register it again")
-    with _incoming(cache) as folder:
-        files = []
-        for name in names:
-            with client.artifacts.open(f"{prefix}/{name}") as source:
-                files.append(_copy(source, folder, name))
+    recorded = {} if manifest is None else {each.path: each for each in manifest.files}
+    with _incoming(cache, None if manifest is None else _entry_name(manifest.digest)) as folder:
+        files = [_download(client.artifacts, f"{prefix}/{each}", folder, each, recorded.get(each)) for each in names]
+        for other in set(model_files(folder)) - set(names):  # an earlier attempt was told of more
+            (folder / other).unlink()
         found = Manifest(tuple(sorted(files)))
         if manifest is not None:
             refuse_differences(manifest, found)
@@ -111,16 +113,80 @@ def _entry_name(digest: str) -> str:
 
 
 @contextmanager
-def _incoming(cache: Path) -> Iterator[Path]:
-    """A private folder beside the entries, gone afterwards unless it became one."""
+def _incoming(cache: Path, expected: str | None = None) -> Iterator[Path]:
+    """A private folder beside the entries, gone afterwards unless it became one.
+
+    With the name of the entry that is *expected*, one that an unavailable registry or a killed process left
+    half-full is taken up again, by one at a time; and such a failure leaves it.
+    """
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(cache)
-    folder = cache / f".incoming-{token_hex(8)}"
-    folder.mkdir(mode=0o700)
+    folder = cache / f".partial-{expected}"
+    lock = None if expected is None else _take(folder)
+    if lock is None:
+        folder = cache / f".incoming-{token_hex(8)}"
+        folder.mkdir(mode=0o700)
+    is_kept = False
     try:
         yield folder
+    except Unavailable:
+        is_kept = lock is not None
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _take(folder: Path) -> int | None:
+    """A descriptor that holds the folder, made if need be; None when another process works on it."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+        # Whoever had it may have given it its entry's name, or removed it, before we got the lock.
+        if os.path.samestat(os.fstat(descriptor), folder.lstat()):
+            os.utime(folder)
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _download(store: ArtifactStore, path: str, folder: Path, name: str, recorded: FileDigest | None) -> FileDigest:
+    """One file of a store. What an earlier attempt left of it is kept if the whole then is what was recorded."""
+    target = folder / check_path(name)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "r+b", buffering=0) as copy:
+        was_begun = copy.seek(0, SEEK_END) > 0
+        found = _fill(store, path, copy, name, 0 if recorded is None else recorded.size)
+        if was_begun and found != recorded:
+            found = _fill(store, path, copy, name, 0)
+        os.fsync(descriptor)
+    return found
+
+
+def _fill(store: ArtifactStore, path: str, copy: RawIOBase, name: str, most_kept: int) -> FileDigest:
+    """Keep up to so many bytes of the copy, and append the rest of the file."""
+    copy.truncate(min(most_kept, copy.seek(0, SEEK_END)))
+    copy.seek(0)
+    hashed, size = sha256(), 0
+    while chunk := copy.read(CHUNK_BYTES):
+        hashed.update(chunk)
+        size += len(chunk)
+    if size == 0 or size < most_kept:
+        for chunk in store.read(path, CHUNK_BYTES, size):
+            hashed.update(chunk)
+            size += len(chunk)
+            copy.write(chunk)
+    return FileDigest(name, size, hashed.hexdigest())
 
 
 def _copy(source: BinaryIO, folder: Path, name: str) -> FileDigest:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from registry.core import AliasChange, ModelVersion, Page
+from registry.core import AliasChange, ModelVersion
 from registry.errors import AliasNotFound, Conflict, InvalidParameter, NotFound
 from registry.names import MAX_ALIASES, shown
+from registry.notices import notify
+from registry.page import Page
 from registry.sql.database import Transaction
 from registry.sql.paging import read_page_token, write_page_token
 from registry.sql.rows import SELECT_VERSION, as_version, find_model, find_version, read_version
@@ -85,7 +86,7 @@ def set_alias(
     if now_at is None:
         warning = _check_new(connection, name, version.model_id, alias)
     _point(transaction, version.model_id, alias, version.id, is_new=now_at is None)
-    _keep_move(transaction, version.model_id, alias, now_at, number, reason, None)
+    _keep_move(transaction, name, version.model_id, alias, now_at, number, reason, None)
     return warning
 
 
@@ -98,15 +99,15 @@ def delete_alias(transaction: Transaction, name: str, alias: str, expected: int 
     if now_at is None:
         return
     connection.execute(delete(aliases).where(aliases.c.model_id == model_id, aliases.c.alias == alias))
-    _keep_move(transaction, model_id, alias, now_at, None, reason, None)
+    _keep_move(transaction, name, model_id, alias, now_at, None, reason, None)
 
 
-def delete_aliases_of_version(transaction: Transaction, model_id: int, version_id: int, number: int) -> None:
+def delete_aliases_of_version(transaction: Transaction, name: str, model_id: int, version_id: int, number: int) -> None:
     """Remove those that point at a version which is about to be deleted."""
     connection = transaction.connection
     found = connection.execute(select(aliases.c.alias).where(aliases.c.version_id == version_id)).scalars()
     for alias in sorted(found):
-        _keep_move(transaction, model_id, alias, number, None, f"version {number} was deleted", None)
+        _keep_move(transaction, name, model_id, alias, number, None, f"version {number} was deleted", None)
     connection.execute(delete(aliases).where(aliases.c.version_id == version_id))
 
 
@@ -121,7 +122,7 @@ def roll_back_alias(
     for move in _standing_moves(connection, model_id, alias):
         if move.from_id is not None and move.from_version != now_at:
             _point(transaction, model_id, alias, move.from_id, is_new=now_at is None)
-            return _keep_move(transaction, model_id, alias, now_at, move.from_version, reason, move.id)
+            return _keep_move(transaction, name, model_id, alias, now_at, move.from_version, reason, move.id)
     if now_at is None:
         raise _no_such_alias(connection, name, alias)
     raise InvalidParameter(
@@ -218,6 +219,7 @@ def _point(transaction: Transaction, model_id: int, alias: str, version_id: int,
 
 def _keep_move(
     transaction: Transaction,
+    name: str,
     model_id: int,
     alias: str,
     from_version: int | None,
@@ -236,6 +238,8 @@ def _keep_move(
         "reason": reason,
         "rollback_of": rollback_of,
     }
+    places = {"from": _as_text(from_version), "to": _as_text(to_version)}
+    transaction.record("alias", name, alias=alias, **places)
     (move_id,) = transaction.connection.execute(insert(alias_moves), row).inserted_primary_key or (0,)
     return _as_change(transaction.connection.execute(select(alias_moves).where(alias_moves.c.id == move_id)).one())
 
@@ -250,16 +254,20 @@ def _as_change(row: Row[Any]) -> AliasChange:
         alias=row.alias,
         at=datetime.fromtimestamp(row.at / 1000, UTC),
         by=row.by,
-        from_version=None if row.from_version is None else str(row.from_version),
-        to_version=None if row.to_version is None else str(row.to_version),
+        from_version=_as_text(row.from_version),
+        to_version=_as_text(row.to_version),
         reason=row.reason,
         rollback_of=row.rollback_of,
     )
 
 
+def _as_text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
 def warn_of(warning: str | None) -> None:
     if warning is not None:
-        warnings.warn(warning, UserWarning, stacklevel=4)
+        notify(warning, stacklevel=3)
 
 
 def _no_such_alias(connection: Connection, name: str, alias: str) -> AliasNotFound:

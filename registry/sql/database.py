@@ -6,16 +6,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from registry.errors import InvalidParameter, RegistryError, Unavailable
+from registry.sql.changes import keep_changes, read_cursor
+from registry.sql.outbox import queue_messages
 from registry.sql.schema import state
 
 P = ParamSpec("P")
@@ -28,7 +30,6 @@ POLL_S = 2.0
 # A file's watcher wakes at the write, a moment before the commit can be seen: look again soon after.
 FIRST_LOOK_S = 0.003
 
-_READ_CURSOR = select(state.c.database_id, state.c.change_seq, state.c.change_nonce)
 _RAISE_CHANGE_SEQ = (
     update(state).values(change_seq=state.c.change_seq + 1, change_nonce=bindparam("nonce")).where(state.c.id == 1)
 )
@@ -40,6 +41,7 @@ class Backend(Protocol):
     begin_write: str
     begin_snapshot: str
     notify: str | None
+    one_writer: bool  # at a time, so that threads do better to wait for each other than to ask again and again
 
     @property
     def uri(self) -> str: ...
@@ -58,11 +60,16 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One write: when it happens, and who does it."""
+    """One write: when it happens, who does it, and what it changes, as the change feed will tell."""
 
     connection: Connection
     now: int
     actor: str | None
+    changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def record(self, kind: str, name: str, **details: Any) -> None:
+        """Tell of a change of the model *name*; see `registry.changes.Change` for the kinds and their details."""
+        self.changes.append({"kind": kind, "name": name, **details})
 
 
 class Database:
@@ -72,6 +79,7 @@ class Database:
         self._backend = backend
         self._actor = actor
         self._closed = threading.Event()
+        self._turn: AbstractContextManager[object] = threading.Lock() if backend.one_writer else nullcontext()
 
     @property
     def uri(self) -> str:
@@ -112,19 +120,27 @@ class Database:
         raise AssertionError
 
     def change(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Like `write`, raising the change number, which also makes changes happen one after another."""
+        """Like `write`, raising the change number, which also makes changes happen one after another.
+
+        What *work* records is kept under the new number.
+        """
 
         def changing(transaction: Transaction) -> T:
-            transaction.connection.execute(_RAISE_CHANGE_SEQ, {"nonce": token_hex(4)})
+            nonce = token_hex(4)
+            transaction.connection.execute(_RAISE_CHANGE_SEQ, {"nonce": nonce})
             if self._backend.notify:
                 transaction.connection.execute(text(self._backend.notify))
             # Now that the row is locked: the time before a wait for another writer would lie in that one's past.
-            return work(replace(transaction, now=_now()), *args, **kwargs)
+            locked = replace(transaction, now=_now())
+            result = work(locked, *args, **kwargs)
+            keep_changes(transaction.connection, nonce, locked.now, locked.changes)
+            queue_messages(transaction.connection, locked.now, locked.changes)
+            return result
 
         return self.write(changing)
 
     def cursor(self) -> str:
-        return self.read(_read_cursor)
+        return self.read(read_cursor)
 
     def wait(self, cursor: str, timeout: float) -> str:
         """Return the cursor once it differs from *cursor*, at the timeout, or at `close`.
@@ -166,7 +182,7 @@ class Database:
             yield connection
 
     def _write_once(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._connection() as connection:
+        with self._turn, self._connection() as connection:
             connection.exec_driver_sql(self._backend.begin_write)
             try:
                 result = work(Transaction(connection, _now(), self._acting()), *args, **kwargs)
@@ -202,11 +218,6 @@ class Database:
         if isinstance(error, IntegrityError):
             return RegistryError("the registry refused a change that would contradict itself; nothing was changed")
         return InvalidParameter(f"the registry at {self.uri} cannot hold such a value; nothing was changed")
-
-
-def _read_cursor(connection: Connection) -> str:
-    row = connection.execute(_READ_CURSOR).one()
-    return f"{row.database_id}.{row.change_seq}.{row.change_nonce}"
 
 
 def _now() -> int:

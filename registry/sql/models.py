@@ -43,6 +43,7 @@ def add_model(transaction: Transaction, name: str, tags: Mapping[str, str], desc
         connection.execute(
             _INSERT_TAG, [{"model_id": model_id, "key": key, "value": value} for key, value in tags.items()]
         )
+    transaction.record("model", name, action="created")
     return int(model_id)
 
 
@@ -59,6 +60,7 @@ def rename_model(transaction: Transaction, name: str, new_name: str) -> Register
     renamed = {"name": new_name, "updated_at": transaction.now}
     connection.execute(update(models).where(models.c.id == model_id).values(renamed))
     connection.execute(update(versions).where(versions.c.model_id == model_id).values(updated_at=transaction.now))
+    transaction.record("model", name, action="renamed", new_name=new_name)
     return read_model(connection, new_name)
 
 
@@ -67,6 +69,7 @@ def describe_model(transaction: Transaction, name: str, description: str | None)
     model_id = find_model(connection, name).id
     changed = {"description": description, "updated_at": transaction.now}
     connection.execute(update(models).where(models.c.id == model_id).values(changed))
+    transaction.record("model", name, action="updated")
     return read_model(connection, name)
 
 
@@ -78,10 +81,12 @@ def delete_model(transaction: Transaction, name: str) -> None:
     orphans = list(connection.execute(digests.distinct()).scalars())
     connection.execute(delete(models).where(models.c.id == model_id))
     delete_unused_manifests(connection, orphans)
+    transaction.record("model", name, action="deleted")
 
 
 def set_model_tag(transaction: Transaction, name: str, key: str, value: str) -> None:
     connection = transaction.connection
+    transaction.record("tag", name, action="set", key=key)
     model_id = find_model(connection, name).id
     this = (model_tags.c.model_id == model_id) & (model_tags.c.key == key)
     if connection.execute(update(model_tags).where(this).values(value=value)).rowcount:
@@ -96,7 +101,8 @@ def delete_model_tag(transaction: Transaction, name: str, key: str) -> None:
     connection = transaction.connection
     model_id = find_model(connection, name).id
     this = (model_tags.c.model_id == model_id) & (model_tags.c.key == key)
-    connection.execute(delete(model_tags).where(this))
+    if connection.execute(delete(model_tags).where(this)).rowcount:
+        transaction.record("tag", name, action="deleted", key=key)
 
 
 def touch_model(transaction: Transaction, model_id: int) -> None:

@@ -34,6 +34,7 @@ class PostgresServer:
     begin_write = "BEGIN"
     begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     notify: str | None = f"NOTIFY {CHANNEL}"
+    one_writer = False
 
     def __init__(self, address: str) -> None:
         self._url = _parse(address)

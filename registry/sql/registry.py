@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from registry.artifacts import LocalArtifacts, Manifest
-from registry.core import AliasChange, ModelVersion, Page, RegisteredModel
-from registry.errors import InvalidParameter, NotFound
+from registry.actor import Actor, as_function
+from registry.artifacts import Manifest, ServedArtifacts
+from registry.changes import Changes
+from registry.core import AliasChange, ModelVersion, RegisteredModel
+from registry.errors import InvalidParameter
 from registry.names import (
     MAX_DESCRIPTION_CHARS,
     MAX_REASON_CHARS,
@@ -31,29 +31,24 @@ from registry.names import (
     check_version,
     shown,
 )
+from registry.page import Page
 from registry.sql import aliases, models, search, versions
+from registry.sql.changes import read_changes
 from registry.sql.database import Backend, Database
 from registry.sql.files import find_destination, record_destination
+from registry.sql.imports import SqlImports
+from registry.sql.keyring import Keyring
 from registry.sql.paging import check_max_results
+from registry.sql.protection import is_protected
 from registry.sql.rows import read_model, read_version
-from registry.sql.sources import resolve_source
+from registry.sql.sources import resolve_source, with_manifest
 from registry.sql.tracking import SqlTracking
+from registry.sql.webhooks import SqlWebhooks, inside_hosts
+from registry.stores import open_store
 from registry.uri import ModelUri
 
 MAX_HISTORY_PAGE = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Actor = str | Callable[[], str | None] | None
-
-
-def default_actor() -> str | None:
-    """Who changes things when nobody logged in: `TURNOUT_ACTOR`, else the login name."""
-    if actor := os.environ.get("TURNOUT_ACTOR"):
-        return actor
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return None
 
 
 class SqlRegistry:
@@ -71,11 +66,11 @@ class SqlRegistry:
         actor: Actor = None,
         allowed_sources: Sequence[str] = (),
     ) -> None:
-        given = default_actor if actor is None else actor
-        self._database = Database(backend, given if callable(given) else lambda: given)
+        self._database = Database(backend, as_function(actor))
         self._beside = beside
         self._allowed_sources = tuple(allowed_sources)
         self._tracking = SqlTracking(self._database)
+        self._store_at = cache(open_store)
         if artifacts_destination is not None:
             record_destination(self._database, artifacts_destination, beside)
 
@@ -84,12 +79,21 @@ class SqlRegistry:
         return self._database.uri
 
     @property
-    def artifacts(self) -> LocalArtifacts:
-        return LocalArtifacts(find_destination(self._database, self._beside))
+    def artifacts(self) -> ServedArtifacts:
+        return self._store_at(find_destination(self._database, self._beside))
 
     @property
     def tracking(self) -> SqlTracking:
         return self._tracking
+
+    @property
+    def webhooks(self) -> SqlWebhooks:
+        return SqlWebhooks(self._database, Keyring(self._beside), inside_hosts())
+
+    @property
+    def imports(self) -> SqlImports:
+        """For `turnout import`: things keep their ids, numbers and times."""
+        return SqlImports(self._database)
 
     def close(self) -> None:
         """Close every connection and end a pending `wait` soon. Safe to call twice."""
@@ -173,12 +177,7 @@ class SqlRegistry:
         origin = self._database.snapshot(resolve_source, source, run, model_id, self._allowed_sources)
         self._database.read(versions.check_prompt_source, name, origin)
         if origin.prefix is not None:
-            try:
-                origin = replace(origin, manifest=self.artifacts.manifest(origin.prefix))
-            except NotFound:
-                raise InvalidParameter(
-                    f"source {origin.source} has no files in this registry: upload them before registering"
-                ) from None
+            origin = with_manifest(origin, self.artifacts)
         return self._database.change(versions.add_version, name, origin, kept, link, text)
 
     def copy_model_version(self, src_model_uri: str, dst_name: str) -> ModelVersion:
@@ -305,6 +304,12 @@ class SqlRegistry:
         if not isinstance(timeout, int | float) or math.isnan(timeout):
             raise InvalidParameter(f"a timeout must be a number of seconds, got {shown(timeout)}")
         return self._database.wait(cursor, timeout)
+
+    def changes_since(self, cursor: str) -> Changes:
+        return self._database.snapshot(read_changes, cursor)
+
+    def protects(self, path: str) -> bool:
+        return self._database.read(is_protected, path)
 
 
 def _check_description(description: object) -> str | None:

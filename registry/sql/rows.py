@@ -149,12 +149,17 @@ def as_models(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[Reg
             creation_timestamp=row[2],
             last_updated_timestamp=row[3],
             description=row[4],
-            latest_versions=[newest[each] for each in row[7:11] if each in newest],
+            latest_versions=in_order(newest[each] for each in row[7:11] if each in newest),
             tags=_decode_tags(row[5]) if row[5] else {},
             aliases={alias: str(number) for alias, number in sorted(_decode_aliases(row[6] or "{}").items())},
         )
         for row in rows
     ]
+
+
+def in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:
+    """By number, as MLflow lists the newest of each stage."""
+    return sorted(found, key=lambda each: int(each.version))
 
 
 def versions_by_id(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -12,9 +13,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    literal_column,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 VERSION_TABLE = "turnout_schema_version"
 
 # Byte order and exact comparison on both databases, whatever a PostgreSQL server's locale is.
@@ -67,7 +70,7 @@ versions = Table(
     Column("user_id", Text),
     Column("stage", Name, nullable=False),
     Column("source", Name, nullable=False),
-    Column("location", Text, nullable=False),
+    Column("location", Name, nullable=False),
     Column("run_id", Name),
     Column("run_link", Text),
     Column("status", Name, nullable=False),
@@ -81,6 +84,10 @@ versions = Table(
     Index("turnout_versions_digest", "digest"),
     sqlite_autoincrement=True,
 )
+
+# What `protection.py` looks for. Addresses elsewhere are left out: PostgreSQL cannot index the longest of them.
+OWN_LOCATION = literal_column("location").like(literal_column("'mlflow-artifacts:/%'"))
+Index("turnout_versions_location", versions.c.location, sqlite_where=OWN_LOCATION, postgresql_where=OWN_LOCATION)
 
 version_tags = Table(
     "turnout_version_tags",
@@ -135,6 +142,12 @@ logged_models = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("source_run_id", Name),
+    Column("experiment_id", Id, nullable=False, server_default="0"),
+    Column("model_type", Text),
+    Column("status_message", Text),
+    Column("is_deleted", Boolean, nullable=False, server_default=false()),
+    Index("turnout_logged_models_experiment", "experiment_id", "created_at"),
+    Index("turnout_logged_models_run", "source_run_id"),
 )
 
 logged_model_tags = Table(
@@ -143,4 +156,46 @@ logged_model_tags = Table(
     Column("model_id", Name, ForeignKey("turnout_logged_models.model_id", ondelete="CASCADE"), primary_key=True),
     Column("key", Name, primary_key=True),
     Column("value", Name, nullable=False),
+)
+
+changes = Table(
+    "turnout_changes",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("nonce", Name, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("changes", Text, nullable=False),
+    comment="One row for each change number of late: `changes` is a JSON list. Old rows are dropped.",
+)
+
+webhooks = Table(
+    "turnout_webhooks",
+    metadata,
+    Column("webhook_id", Name, primary_key=True),
+    Column("name", Name, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("description", Text),
+    Column("secret", Text),
+    Column("status", Name, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Index("turnout_webhooks_created_at", "created_at", "webhook_id"),
+    comment="`events` is a JSON list of ENTITY.ACTION.",
+)
+
+deliveries = Table(
+    "turnout_deliveries",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("webhook_id", Name, ForeignKey("turnout_webhooks.webhook_id", ondelete="CASCADE"), nullable=False),
+    Column("delivery_id", Name, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("claimed_until", BigInteger, nullable=False),
+    Index("turnout_deliveries_due_at", "due_at"),
+    Index("turnout_deliveries_webhook", "webhook_id"),
+    sqlite_autoincrement=True,
+    comment="What webhooks are still to be told. A row goes when it was delivered or given up.",
 )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, collate, exists, func, literal, select
-from sqlalchemy.types import Text
+from sqlalchemy import ColumnElement, Connection, Table, exists, select
 
-from registry.core import ModelVersion, Page, RegisteredModel
-from registry.sql.grammar import LISTED, NUMERIC, TEXTUAL, Comparison, parse_filter, parse_order
+from registry.core import ModelVersion, RegisteredModel
+from registry.page import Page
+from registry.sql.conditions import condition
+from registry.sql.grammar import LISTED, NUMERIC, TAG, TEXTUAL, Comparison, parse_filter, parse_order
 from registry.sql.paging import check_max_results, read_page_token, write_page_token
 from registry.sql.rows import SELECT_MODEL, SELECT_PLAIN_VERSION, as_models, as_version
 from registry.sql.schema import model_tags, models, version_tags, versions
@@ -120,35 +121,10 @@ def _conditions(
     conditions: list[ColumnElement[bool]] = []
     wants_prompts = False
     for each in query.comparisons:
-        if each.is_tag and each.key == IS_PROMPT_TAG and each.operator in {"=", "!="}:
+        if each.entity == TAG and each.key == IS_PROMPT_TAG and each.operator in {"=", "!="}:
             wants_prompts = (each.value == "true") == (each.operator == "=")
-        elif each.is_tag:
-            conditions.append(exists().where(same, tags.c.key == each.key, _condition(tags.c.value, each, dialect)))
+        elif each.entity == TAG:
+            conditions.append(exists().where(same, tags.c.key == each.key, condition(tags.c.value, each, dialect)))
         else:
-            conditions.append(_condition(columns[each.key], each, dialect))
+            conditions.append(condition(columns[each.key], each, dialect))
     return [*conditions, is_prompt if wants_prompts else ~is_prompt]
-
-
-def _condition(column: ColumnElement[Any], each: Comparison, dialect: str) -> ColumnElement[bool]:
-    if isinstance(each.value, tuple):
-        return column.in_(each.value) if each.operator == "IN" else column.not_in(each.value)
-    if each.operator == "LIKE":
-        return _like(column, str(each.value), dialect)
-    if each.operator == "ILIKE":
-        return _ilike(column, str(each.value), dialect)
-    return column.op({"=": "=", "!=": "<>"}.get(each.operator, each.operator), is_comparison=True)(each.value)
-
-
-def _like(column: ColumnElement[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
-    """Case-sensitive: SQLite's LIKE is not, its GLOB is."""
-    if dialect != "sqlite":
-        return column.like(pattern, escape="")
-    quoted = "".join(f"[{each}]" if each in "[*?" else each for each in pattern)
-    return column.op("GLOB", is_comparison=True)(quoted.replace("%", "*").replace("_", "?"))
-
-
-def _ilike(column: ColumnElement[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
-    """Folds the case of ASCII letters only, on both databases."""
-    if dialect == "sqlite":
-        return column.like(pattern)
-    return func.lower(column).like(func.lower(collate(literal(pattern, Text()), "C")), escape="")

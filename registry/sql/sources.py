@@ -6,28 +6,25 @@ refused unless an operator allowed it: a reader of artifacts would fetch it for 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, bindparam, select
 
-from registry.artifacts import Manifest, check_path
+from registry.artifacts import ArtifactStore, Manifest, check_path
 from registry.errors import InvalidParameter, NotFound
 from registry.names import MAX_SOURCE_CHARS, check_model_id, check_text, shown
 from registry.sql.aliases import read_latest_version, read_version_by_alias
+from registry.sql.locations import ARTIFACTS, check_location, lies_below, store_path
+from registry.sql.logged_models import READY, read_logged_model, read_ready_models_of_run
 from registry.sql.manifests import read_manifest
+from registry.sql.runs import Place, find_run
 from registry.sql.schema import models, versions
-from registry.sql.tracking import READY, read_logged_model
 from registry.uri import ModelUri
 
-ARTIFACTS = "mlflow-artifacts:/"
 PROMPT_SOURCE = "dummy-source"
-DECODING_ROUNDS = 10
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ORIGIN_OF_VERSION = (
     select(versions.c.location, versions.c.run_id, versions.c.logged_model_id, versions.c.digest)
     .join_from(versions, models)
@@ -37,7 +34,10 @@ _ORIGIN_OF_VERSION = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a version is made from. Files below *prefix* of our store still have to be digested."""
+    """What a version is made from. Files below *prefix* of our store still have to be digested.
+
+    *instead* is tried in turn where there are no files at *prefix*.
+    """
 
     source: str
     location: str
@@ -45,6 +45,7 @@ class Origin:
     model_id: str | None = None
     manifest: Manifest | None = None
     prefix: str | None = None
+    instead: tuple[Origin, ...] = ()
 
 
 def resolve_source(
@@ -60,13 +61,10 @@ def resolve_source(
         return Origin(text, text, run_id, model_id)
     scheme, decoded = check_location(text)
     if scheme == "runs":
-        raise InvalidParameter(
-            f"source {shown(text)} names a run, and this registry keeps none: log the model with "
-            "registry.log_model and use its models:/m-… as the source"
-        )
+        return _from_run(connection, text, decoded, run_id, model_id)
     if scheme == "mlflow-artifacts":
         return _from_artifacts(connection, text, decoded, run_id, model_id)
-    if not any(_lies_below(decoded, unquote(each)) for each in allowed):
+    if not any(lies_below(decoded, unquote(each)) for each in allowed):
         raise InvalidParameter(
             f"source {shown(text)} lies outside of this registry's artifacts and of the places that its operator "
             "allowed: register the files with `turnout register PATH --name NAME`"
@@ -74,27 +72,17 @@ def resolve_source(
     return Origin(text, text, run_id, model_id)
 
 
-def check_location(text: str) -> tuple[str, str]:
-    """The scheme and the decoded text of an address that hides nothing. Raises `InvalidParameter`."""
-    decoded = text
-    for _ in range(DECODING_ROUNDS):
-        before, decoded = decoded, unquote(decoded, errors="surrogateescape")
-        if before == decoded:
-            break
-    else:
-        raise InvalidParameter(f"source {shown(text)} is encoded too many times")
-    found = _SCHEME.match(text)
-    scheme = found[1].lower() if found else "file"
-    if scheme == "file":
-        raise InvalidParameter(
-            f"source {shown(text)} is a local path, which only this machine can read: copy it into the registry "
-            "with `turnout register PATH --name NAME`"
-        )
-    if any(each in "?#;\\" or unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for each in decoded):
-        raise InvalidParameter(f"source {shown(text)} has a character that a location cannot have: ? # ; \\ ")
-    if not {".", ".."}.isdisjoint(decoded.partition(":")[2].split("/")):
-        raise InvalidParameter(f"source {shown(text)} has '.' or '..' as a part of its path")
-    return scheme, decoded
+def with_manifest(origin: Origin, store: ArtifactStore) -> Origin:
+    """The origin with the digests of its files in *store*. Raises `InvalidParameter` when there are none."""
+    for each in (origin, *origin.instead):
+        assert each.prefix is not None
+        try:
+            return replace(each, manifest=store.manifest(each.prefix), instead=())
+        except NotFound:
+            continue
+    raise InvalidParameter(
+        f"source {shown(origin.source)} has no files in this registry: upload them before registering"
+    )
 
 
 def _from_model(connection: Connection, uri: ModelUri, run_id: str | None, model_id: str | None) -> Origin:
@@ -138,48 +126,58 @@ def concrete_uri(connection: Connection, uri: ModelUri) -> ModelUri:
     return ModelUri(uri.name, version=int(found.version))
 
 
+def _from_run(connection: Connection, text: str, decoded: str, run_id: str | None, model_id: str | None) -> Origin:
+    """The run's own artifacts at that path, or else what the run logged as a model of that name."""
+    named, _, path = decoded.removeprefix("runs:/").partition("/")
+    if not named or not path:
+        raise InvalidParameter(
+            f"source {shown(text)} does not name a run and a path in it: write runs:/<run_id>/<path>"
+        )
+    _check_equal("run_id", run_id, named, text)
+    run = _find_run(connection, named, text)
+    logged = [
+        Origin(text, each.artifact_uri, named, each.model_id, prefix=store_path(each.artifact_uri))
+        for each in read_ready_models_of_run(connection, named, path)
+        if model_id is None or each.model_id == model_id
+    ]
+    if model_id is not None:
+        if not logged:
+            raise InvalidParameter(f"source {shown(text)} is not logged model {model_id}: leave model_id out")
+        return logged[0]
+    place = store_path(run.artifact_uri)
+    prefix = check_path(f"{place}/{check_path(path.rstrip('/'))}")
+    return Origin(text, f"{ARTIFACTS}{prefix}", named, prefix=prefix, instead=tuple(logged))
+
+
 def _from_artifacts(
     connection: Connection, text: str, decoded: str, run_id: str | None, model_id: str | None
 ) -> Origin:
     path = store_path(decoded)
     if path is None:
         raise InvalidParameter(f"source {shown(text)} names another server: its files must lie in this registry")
-    parts = check_path(path).split("/")
+    check_path(path)
     if model_id is not None:
         logged = read_logged_model(connection, model_id)
-        is_below = _lies_below(decoded, logged.artifact_uri)
+        owner = logged.artifact_uri
+        if logged.source_run_id is not None:
+            _check_equal("run_id", run_id, logged.source_run_id, text)
         run_id = run_id or logged.source_run_id
     else:
-        # <experiment>/<run>/artifacts/…: a run's own directory
-        is_below = run_id is not None and parts[1:3] == [run_id, "artifacts"]
-    if not is_below:
+        owner = _find_run(connection, run_id, text).artifact_uri if run_id else ""
+    if not owner or not lies_below(decoded, owner):
         raise InvalidParameter(
             f"source {shown(text)} does not lie in the artifacts of the run_id or model_id that was given with it"
         )
     return Origin(text, f"{ARTIFACTS}{path}", run_id, model_id, prefix=path)
 
 
-def store_path(uri: str) -> str | None:
-    """The path in our own artifact store that `mlflow-artifacts:/path` names."""
-    if not uri.startswith(ARTIFACTS) or uri.startswith(f"{ARTIFACTS}/"):
-        return None
-    return uri[len(ARTIFACTS) :].rstrip("/")
-
-
-def _lies_below(location: str, place: str) -> bool:
-    """Whether scheme and host are the same and the path begins with the whole parts of the place's."""
-    *origin, path = _split(location)
-    *wanted_origin, wanted = _split(place.rstrip("/"))
-    return any([*wanted_origin[1:], *wanted]) and origin == wanted_origin and path[: len(wanted)] == wanted
-
-
-def _split(location: str) -> tuple[str, str | None, list[str]]:
-    """(scheme, host, parts of the path) of an address that was decoded; the host of `s3:///x` is empty."""
-    scheme, _, rest = location.partition(":")
-    if not rest.startswith("//"):
-        return scheme, None, rest.split("/")
-    host, slash, path = rest[2:].partition("/")
-    return scheme, host, path.split("/") if slash else []
+def _find_run(connection: Connection, run_id: str, text: str) -> Place:
+    try:
+        return find_run(connection, run_id)
+    except NotFound:
+        raise InvalidParameter(
+            f"source {shown(text)} belongs to run {shown(run_id)}, which this registry does not have"
+        ) from None
 
 
 def _check_equal(what: str, given: str | None, found: str | None, source: str) -> None:

@@ -63,6 +63,7 @@ class SqliteFile:
     begin_write = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
     notify: str | None = None
+    one_writer = True
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path.absolute()

@@ -13,6 +13,7 @@ from registry.errors import InvalidParameter, NotFound
 from registry.names import DIGEST_TAG, MAX_TAGS, shown
 from registry.sql.aliases import delete_aliases_of_version
 from registry.sql.database import Transaction
+from registry.sql.logged_models import note_version
 from registry.sql.manifests import add_manifest, delete_unused_manifests, read_manifest
 from registry.sql.models import add_model, has_model, touch_model
 from registry.sql.rows import (
@@ -20,6 +21,7 @@ from registry.sql.rows import (
     STAGES,
     find_model,
     find_version,
+    in_order,
     no_such_model,
     no_such_version,
     read_version,
@@ -77,6 +79,9 @@ def add_version(
     }
     (version_id,) = connection.execute(_INSERT, row).inserted_primary_key or (0,)
     _add_tags(connection, version_id, dict(tags) | ({DIGEST_TAG: digest} if digest else {}))
+    if origin.model_id and origin.prefix is not None:  # not for a copy of a version
+        note_version(connection, origin.model_id, name, number)
+    transaction.record("version", name, action="created", version=str(number))
     return read_version(connection, name, number)
 
 
@@ -109,6 +114,7 @@ def describe_version(transaction: Transaction, name: str, number: int, descripti
     version = find_version(transaction.connection, name, number)
     changed = {"description": description, "updated_at": transaction.now}
     transaction.connection.execute(update(versions).where(versions.c.id == version.id).values(changed))
+    transaction.record("version", name, action="updated", version=str(number))
     return read_version(transaction.connection, name, number)
 
 
@@ -117,10 +123,11 @@ def delete_version(transaction: Transaction, name: str, number: int) -> None:
     connection = transaction.connection
     version = find_version(connection, name, number)
     digest = connection.execute(select(versions.c.digest).where(versions.c.id == version.id)).scalar()
-    delete_aliases_of_version(transaction, version.model_id, version.id, number)
+    delete_aliases_of_version(transaction, name, version.model_id, version.id, number)
     connection.execute(delete(versions).where(versions.c.id == version.id))
     touch_model(transaction, version.model_id)
     delete_unused_manifests(connection, [digest])
+    transaction.record("version", name, action="deleted", version=str(number))
 
 
 def read_location(connection: Connection, name: str, number: int) -> str:
@@ -140,8 +147,7 @@ def read_newest_of_stages(connection: Connection, name: str, stages: Sequence[st
         raise no_such_model(name)
     ids = dict(zip(STAGES, row[7:11], strict=True))
     wanted = [ids[stage] for stage in dict.fromkeys(stages or STAGES) if ids[stage] is not None]
-    found = versions_by_id(connection, wanted, with_aliases=True)
-    return [found[each] for each in wanted]
+    return in_order(versions_by_id(connection, wanted, with_aliases=True).values())
 
 
 def move_to_stage(transaction: Transaction, name: str, number: int, stage: str, archive_existing: bool) -> ModelVersion:
@@ -154,13 +160,15 @@ def move_to_stage(transaction: Transaction, name: str, number: int, stage: str, 
     moved = {"stage": stage, "updated_at": transaction.now}
     connection.execute(update(versions).where(versions.c.id == version.id).values(moved))
     touch_model(transaction, version.model_id)
+    transaction.record("version", name, action="moved", version=str(number), stage=stage)
     return read_version(connection, name, number)
 
 
 def set_version_tag(transaction: Transaction, name: str, where: int | str, key: str, value: str) -> None:
     """Set a tag on the version of a number, or on the newest of a stage."""
     connection = transaction.connection
-    version_id = _tagged_version(connection, name, where)
+    version_id, number = _tagged_version(connection, name, where)
+    transaction.record("tag", name, action="set", key=key, version=str(number))
     this = (version_tags.c.version_id == version_id) & (version_tags.c.key == key)
     if connection.execute(update(version_tags).where(this).values(value=value)).rowcount:
         return
@@ -171,9 +179,10 @@ def set_version_tag(transaction: Transaction, name: str, where: int | str, key: 
 
 
 def delete_version_tag(transaction: Transaction, name: str, where: int | str, key: str) -> None:
-    version_id = _tagged_version(transaction.connection, name, where)
+    version_id, number = _tagged_version(transaction.connection, name, where)
     this = (version_tags.c.version_id == version_id) & (version_tags.c.key == key)
-    transaction.connection.execute(delete(version_tags).where(this))
+    if transaction.connection.execute(delete(version_tags).where(this)).rowcount:
+        transaction.record("tag", name, action="deleted", key=key, version=str(number))
 
 
 def check_stages(stages: Any) -> list[str]:
@@ -198,13 +207,15 @@ def _place(connection: Connection, name: str, number: int) -> Any:
     return row
 
 
-def _tagged_version(connection: Connection, name: str, where: int | str) -> int:
+def _tagged_version(connection: Connection, name: str, where: int | str) -> tuple[int, int]:
+    """The version's id, and its number."""
     if isinstance(where, int):
-        return int(find_version(connection, name, where).id)
+        return int(find_version(connection, name, where).id), where
     newest = read_newest_of_stages(connection, name, [where])
     if not newest:
         raise NotFound(f"model {shown(name)} has no version in stage {where}")
-    return int(find_version(connection, name, int(newest[0].version)).id)
+    number = int(newest[0].version)
+    return int(find_version(connection, name, number).id), number
 
 
 def _add_tags(connection: Connection, version_id: int, tags: Mapping[str, str]) -> None:

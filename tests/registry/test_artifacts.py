@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.artifacts import FileDigest, LocalArtifacts, Manifest, check_path
+from registry.artifacts import FileDigest, Manifest, check_path
 from registry.errors import AlreadyExists, InvalidParameter, NotFound
+from registry.stores.local import LocalArtifacts
 
 ESCAPES = [
     "",

@@ -43,8 +43,6 @@ def test_relative_path_is_fixed_at_opening(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("http://localhost:5000", "databases only"),
-        ("https://u:secret@host", "databases only"),
         ("databricks", "Databricks"),
         ("databricks://profile", "Databricks"),
         ("databricks-uc", "Databricks"),

@@ -374,7 +374,7 @@ def test_deleting_forgets_unused_manifests(sqlite_registry, path):
     logged = sqlite_registry.tracking.create_logged_model("model")
     (path.parent / "m").mkdir()
     (path.parent / "m" / "MLmodel").write_text("x")
-    sqlite_registry.artifacts.write_directory(path.parent / "m", f"models/{logged.model_id}/artifacts")
+    sqlite_registry.artifacts.write_directory(path.parent / "m", f"0/models/{logged.model_id}/artifacts")
     sqlite_registry.tracking.finalize_logged_model(logged.model_id)
     sqlite_registry.create_registered_model("wine")
     sqlite_registry.create_model_version("wine", logged.model_uri)

@@ -1,0 +1,114 @@
+"""Tells a registry server of ours what this gateway serves, every few seconds and soon after a swap.
+
+It never disturbs serving: the event loop only describes, a daemon thread sends, and what cannot be sent is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import re
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import registry
+from gateway.endpoints import Endpoint
+from registry import RegistryError, Reporting, public_uri
+
+log = logging.getLogger("turnout.heartbeat")
+
+INTERVAL_S = 5.0
+EVERY_ADDRESS = {"0.0.0.0", "::"}
+
+Report = dict[str, Any]
+
+
+async def beat(
+    registry_uri: str | None, address: tuple[str, int], endpoints: Iterable[Endpoint], swapped: asyncio.Event
+) -> None:
+    """Report until cancelled; to a registry that is a database, nothing. Never raises for what the registry does.
+
+    *swapped* is set at a swap, and cleared here.
+    """
+    if not public_uri(registry_uri).startswith(("http://", "https://")):
+        await asyncio.Event().wait()
+    host, port = _public_address(address)
+    sender = _Sender(registry_uri, f"{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname())}:{port}")
+    threading.Thread(target=sender.run, name="heartbeat", daemon=True).start()
+    try:
+        while True:
+            swapped.clear()
+            sender.send(describe(f"http://{host}:{port}", endpoints))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):
+                    await swapped.wait()
+    finally:
+        sender.send(None)
+
+
+def describe(address: str, endpoints: Iterable[Endpoint]) -> Report:
+    """One report: the endpoints as `/status` has them, and what each version has been asked since it is served."""
+    found = list(endpoints)
+    return {
+        "address": address,
+        "interval_s": INTERVAL_S,
+        "endpoints": [each.as_json() for each in found],
+        "counters": {each.name: _counters(each) for each in found},
+    }
+
+
+def _counters(endpoint: Endpoint) -> dict[str, dict[str, int]]:
+    serving = [each for each, _, _ in endpoint.split.shares()] if endpoint.split is not None else []
+    counters: dict[str, dict[str, int]] = {}
+    for each in [*serving, *endpoint.draining]:  # a version may drain and serve again
+        sums = counters.setdefault(each.resolved.label, {"requests": 0, "errors": 0})
+        sums["requests"] += each.requests
+        sums["errors"] += each.errors
+    return counters
+
+
+def _public_address(address: tuple[str, int]) -> tuple[str, int]:
+    host, port = address
+    if host in EVERY_ADDRESS:
+        return socket.gethostname(), port
+    return (f"[{host}]" if ":" in host else host), port
+
+
+class _Sender:
+    """The thread's side: sends the newest report there is, one at a time."""
+
+    def __init__(self, registry_uri: str | None, gateway_id: str) -> None:
+        self._registry_uri = registry_uri
+        self._id = gateway_id
+        self._reports: queue.Queue[Report | None] = queue.Queue(maxsize=1)
+        self._client: registry.Registry | None = None
+        self._problem = ""
+
+    def send(self, report: Report | None) -> None:
+        """Have this sent, instead of one that still waits; None ends the thread. Never blocks."""
+        with contextlib.suppress(queue.Empty):
+            self._reports.get_nowait()
+        with contextlib.suppress(queue.Full):
+            self._reports.put_nowait(report)
+
+    def run(self) -> None:
+        while (report := self._reports.get()) is not None:
+            try:
+                self._deliver(report)
+                self._problem = ""
+            except RegistryError as problem:  # also a stock MLflow server's refusal, which costs no request
+                if str(problem) != self._problem:
+                    log.info("no heartbeat: %s", problem)
+                self._problem = str(problem)
+        if self._client is not None:
+            self._client.close()
+
+    def _deliver(self, report: Report) -> None:
+        if self._client is None:
+            self._client = registry.connect(self._registry_uri, create=False)
+        if isinstance(self._client, Reporting):
+            self._client.report_gateway(self._id, report)

@@ -1,0 +1,1 @@
+"""A registry behind MLflow's REST API: our server or a stock one."""
