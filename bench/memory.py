@@ -5,6 +5,10 @@ Exits 1 when a bound is missed.
 
 from __future__ import annotations
 
+import place  # noqa: F401  # before anything that imports the product
+
+# isort: split
+
 import subprocess
 import sys
 import tempfile

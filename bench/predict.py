@@ -6,6 +6,10 @@ model's own. Exits 1 when a bound is missed.
 
 from __future__ import annotations
 
+import place  # noqa: F401  # before anything that imports the product
+
+# isort: split
+
 import contextlib
 import os
 import sys

@@ -76,6 +76,28 @@ def fastapi(folder: Path, model_file: Path) -> Iterator[Server]:
         yield server
 
 
+@contextlib.contextmanager
+def turnout_server(folder: Path) -> Iterator[Server]:
+    """`turnout server` on the registry `r.db` in *folder*, one process."""
+    command = [sys.executable, "-m", "gateway", "server", "--registry-uri", registry_uri(folder)]
+    with _running("turnout", command, folder, {}, ready="/health") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, python: Path) -> Iterator[Server]:
+    """`mlflow server` with one worker on a SQLite database of its own, artifacts proxied."""
+    command = [str(python), "-m", "mlflow", "server", "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "mlflow-artifacts")]
+    environment = {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with _running("mlflow", command, folder, environment, ready="/health") as server:
+        yield server
+
+
 def registry_uri(folder: Path) -> str:
     return f"sqlite:///{folder / 'r.db'}"
 
@@ -98,7 +120,12 @@ def status(port: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _running(
-    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str], limit_s: float = 120.0
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    limit_s: float = 120.0,
+    ready: str = "/ping",
 ) -> Iterator[Server]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then, too
     port = _free_port()
@@ -115,19 +142,19 @@ def _running(
         )
     server = Server(name, port, process, log)
     try:
-        _wait_until_ready(server, limit_s)
+        _wait_until_ready(server, limit_s, ready)
         yield server
     finally:
         _stop(server)
 
 
-def _wait_until_ready(server: Server, limit_s: float) -> None:
+def _wait_until_ready(server: Server, limit_s: float, path: str) -> None:
     give_up_s = monotonic() + limit_s
     while monotonic() < give_up_s:
         if server.process.poll() is not None:
             raise SystemExit(f"{server.name} ended with {server.process.returncode}:\n{server.log_tail}")
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if ask(server.port, "/ping")[0] == 200:
+            if ask(server.port, path)[0] == 200:
                 return
         sleep(0.05)
     raise SystemExit(f"{server.name} was not ready after {limit_s:.0f} s:\n{server.log_tail}")

@@ -7,6 +7,10 @@ in turns. Then the three again with every second version broken. Exits 1 when a 
 
 from __future__ import annotations
 
+import place  # noqa: F401  # before anything that imports the product
+
+# isort: split
+
 import sys
 import tempfile
 from collections.abc import Iterator
