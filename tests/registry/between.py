@@ -87,7 +87,8 @@ class Between:
         client.recv(CHUNK)
         self.requests += 1
         if answer is None:
-            client.recv(CHUNK)
+            while client.recv(CHUNK):  # a body comes after its headers, if it likes
+                pass
         else:
             client.sendall(answer)
 

@@ -470,16 +470,6 @@ def test_logged_models_are_searched_in_order(api: Api) -> None:
     assert [each["info"]["name"] for page in (first, second) for each in page["models"]] == ["a", "b"]
 
 
-def test_a_search_by_datasets_is_refused(api: Api) -> None:
-    """Ignoring what was asked for would find too much."""
-    query = {"experiment_ids": ["0"], "datasets": [{"dataset_name": "d"}]}
-
-    status, code, message = api.refused("POST", "logged-models/search", query)
-
-    assert (status, code) == (400, "INVALID_PARAMETER_VALUE")
-    assert "'datasets'" in message
-
-
 def test_a_logged_models_folder_is_listed(api: Api) -> None:
     """Paths count from the model's own root."""
     model_id = api.model()
