@@ -18,6 +18,8 @@ from registry.sql.schema import aliases, model_tags, models, state, version_tags
 
 STAGES = ("None", "Staging", "Production", "Archived")
 
+NO_PAIRS = "{}"  # what SQLite makes of no rows
+
 _decode_tags = msgspec.json.Decoder(dict[str, str]).decode
 _decode_aliases = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -133,7 +135,7 @@ def as_version(row: Sequence[Any]) -> ModelVersion:
         run_link=run_link,
         status=status,
         status_message=status_message,
-        tags=_decode_tags(tags) if tags else {},
+        tags=_decode_tags(tags) if tags and tags != NO_PAIRS else {},
         aliases=sorted(_decode_aliases(its_aliases)) if its_aliases else [],
         model_id=logged_model_id,
         registry=registry,
@@ -142,19 +144,24 @@ def as_version(row: Sequence[Any]) -> ModelVersion:
 
 def as_models(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[RegisteredModel]:
     """Rows of `SELECT_MODEL`, each with the newest version of every stage."""
-    newest = versions_by_id(connection, (each for row in rows for each in row[7:11] if each is not None))
-    return [
-        RegisteredModel(
-            name=row[1],
-            creation_timestamp=row[2],
-            last_updated_timestamp=row[3],
-            description=row[4],
-            latest_versions=in_order(newest[each] for each in row[7:11] if each in newest),
-            tags=_decode_tags(row[5]) if row[5] else {},
-            aliases={alias: str(number) for alias, number in sorted(_decode_aliases(row[6] or "{}").items())},
-        )
-        for row in rows
-    ]
+    found = versions_by_id(connection, (each for row in rows for each in row[7:] if each is not None))
+    return [_as_model(row, [found[each] for each in row[7:] if each in found]) for row in rows]
+
+
+def _as_model(row: Sequence[Any], newest: list[ModelVersion]) -> RegisteredModel:
+    """What is not there is not worked on: a search makes a thousand of these."""
+    _, name, created_at, updated_at, description, tags, its_aliases = row[:7]
+    return RegisteredModel(
+        name=name,
+        creation_timestamp=created_at,
+        last_updated_timestamp=updated_at,
+        description=description,
+        latest_versions=in_order(newest) if len(newest) > 1 else newest,
+        tags=_decode_tags(tags) if tags and tags != NO_PAIRS else {},
+        aliases={alias: str(number) for alias, number in sorted(_decode_aliases(its_aliases).items())}
+        if its_aliases and its_aliases != NO_PAIRS
+        else {},
+    )
 
 
 def in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:

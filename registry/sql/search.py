@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, exists, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, exists, select
 
 from registry.core import ModelVersion, RegisteredModel
 from registry.page import Page
@@ -19,6 +20,12 @@ from registry.sql.schema import model_tags, models, version_tags, versions
 MAX_MODELS_PAGE = 1_000
 MAX_VERSIONS_PAGE = 200_000
 IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
+KEPT_STATEMENTS = 64
+
+Order = tuple[tuple[str, bool], ...]  # (column, descends)
+
+_LIMIT = bindparam("limit", type_=Integer)
+_OFFSET = bindparam("offset", type_=Integer)
 
 _MODEL_ATTRIBUTES = {"name": LISTED}
 _VERSION_ATTRIBUTES = {"name": LISTED, "run_id": LISTED, "source_path": TEXTUAL, "version_number": NUMERIC}
@@ -46,7 +53,7 @@ class Query:
     """One page of a search: what must hold, in which order, from where, how many."""
 
     comparisons: tuple[Comparison, ...]
-    order: tuple[tuple[str, bool], ...]
+    order: Order
     limit: int
     offset: int
 
@@ -74,53 +81,70 @@ def version_query(
     )
 
 
-def _with_ties(order: tuple[tuple[str, bool], ...], *ties: tuple[str, bool]) -> tuple[tuple[str, bool], ...]:
+def _with_ties(order: Order, *ties: tuple[str, bool]) -> Order:
     """The order with what decides between equals, so that pages never overlap."""
     named = {column for column, _ in order}
     return order + tuple(each for each in ties if each[0] not in named)
 
 
 def find_models(connection: Connection, query: Query) -> Page[RegisteredModel]:
-    tags = model_tags, model_tags.c.model_id == models.c.id
-    conditions = _conditions(query, _MODEL_COLUMNS, *tags, dialect=connection.dialect.name)
-    order = _order(query, _MODEL_COLUMNS)
-    page = select(models.c.id).where(*conditions).order_by(*order).limit(query.limit + 1).offset(query.offset)
-    rows = connection.execute(SELECT_MODEL.where(models.c.id.in_(page)).order_by(*order)).all()
+    statement = _select_models(query.comparisons, query.order, connection.dialect.name)
+    rows = connection.execute(statement, _page_of(query)).all()
     return Page(as_models(connection, rows[: query.limit]), _next_token(query, len(rows)))
 
 
 def find_versions(connection: Connection, query: Query) -> Page[ModelVersion]:
-    tags = version_tags, version_tags.c.version_id == versions.c.id
-    conditions = _conditions(query, _VERSION_COLUMNS, *tags, dialect=connection.dialect.name)
-    order = _order(query, _VERSION_COLUMNS)
-    page = (
-        select(versions.c.id)
-        .join_from(versions, models)
-        .where(*conditions)
-        .order_by(*order)
-        .limit(query.limit + 1)
-        .offset(query.offset)
-    )
-    rows = connection.execute(SELECT_PLAIN_VERSION.where(versions.c.id.in_(page)).order_by(*order)).all()
+    statement = _select_versions(query.comparisons, query.order, connection.dialect.name)
+    rows = connection.execute(statement, _page_of(query)).all()
     return Page([as_version(row) for row in rows[: query.limit]], _next_token(query, len(rows)))
+
+
+# Building a statement takes about as long as running it, and people turn pages and lists are looked at again.
+@lru_cache(maxsize=KEPT_STATEMENTS)
+def _select_models(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Select[Any]:
+    tags = model_tags, model_tags.c.model_id == models.c.id
+    conditions = _conditions(comparisons, _MODEL_COLUMNS, *tags, dialect=dialect)
+    by = _order(order, _MODEL_COLUMNS)
+    page = select(models.c.id).where(*conditions).order_by(*by).limit(_LIMIT).offset(_OFFSET)
+    return SELECT_MODEL.where(models.c.id.in_(page)).order_by(*by)
+
+
+@lru_cache(maxsize=KEPT_STATEMENTS)
+def _select_versions(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Select[Any]:
+    tags = version_tags, version_tags.c.version_id == versions.c.id
+    conditions = _conditions(comparisons, _VERSION_COLUMNS, *tags, dialect=dialect)
+    by = _order(order, _VERSION_COLUMNS)
+    page = (
+        select(versions.c.id).join_from(versions, models).where(*conditions).order_by(*by).limit(_LIMIT).offset(_OFFSET)
+    )
+    return SELECT_PLAIN_VERSION.where(versions.c.id.in_(page)).order_by(*by)
+
+
+def _page_of(query: Query) -> dict[str, int]:
+    """One row more than the page holds tells whether there is a next one."""
+    return {"limit": query.limit + 1, "offset": query.offset}
 
 
 def _next_token(query: Query, found: int) -> str | None:
     return write_page_token("offset", query.offset + query.limit) if found > query.limit else None
 
 
-def _order(query: Query, columns: dict[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
-    return [columns[key].desc() if descends else columns[key].asc() for key, descends in query.order]
+def _order(order: Order, columns: dict[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [columns[key].desc() if descends else columns[key].asc() for key, descends in order]
 
 
 def _conditions(
-    query: Query, columns: dict[str, ColumnElement[Any]], tags: Table, same: ColumnElement[bool], dialect: str
+    comparisons: tuple[Comparison, ...],
+    columns: dict[str, ColumnElement[Any]],
+    tags: Table,
+    same: ColumnElement[bool],
+    dialect: str,
 ) -> list[ColumnElement[bool]]:
     """SQL conditions; prompts share the tables and are left out unless they are asked for."""
     is_prompt = exists().where(same, tags.c.key == IS_PROMPT_TAG, tags.c.value == "true")
     conditions: list[ColumnElement[bool]] = []
     wants_prompts = False
-    for each in query.comparisons:
+    for each in comparisons:
         if each.entity == TAG and each.key == IS_PROMPT_TAG and each.operator in {"=", "!="}:
             wants_prompts = (each.value == "true") == (each.operator == "=")
         elif each.entity == TAG:
