@@ -30,10 +30,12 @@ lint: test-venv ## format, lint, types, layering
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: test-venv envs ## the three benches; minutes on an idle machine
+bench: test-venv envs ## all the benches, on an idle machine
 	$(BIN)/python bench/swap.py
 	$(BIN)/python bench/predict.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/registry.py
+	$(BIN)/python bench/soak.py
 
 base-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) base $(BASE)
