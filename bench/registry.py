@@ -30,6 +30,7 @@ MIN_WRITE_RATIO = 6.0
 MAX_GROWTH_RATIO = 2.0
 MAX_MEMORY_MB = 150.0
 FEW_MODELS = 100
+NEVER_ASKED = 20_000  # more than a repetition asks
 FLOWS = 16  # connections that fill a registry
 API = "/api/2.0/mlflow"
 MLMODEL = b"flavors:\n  python_function:\n    loader_module: nothing\n"
@@ -43,6 +44,7 @@ class Subject:
     source: str = ""
     run_id: str = ""
     made: int = 0
+    asked: int = 0
     rates: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     p50_ms: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 
@@ -60,15 +62,31 @@ class Operation:
     name: str
     is_read: bool
     requests: Callable[[Subject, int], list[str]]
+    has_bound: bool = True
+
+    @property
+    def bound(self) -> float | None:
+        if not self.has_bound:
+            return None
+        return MIN_READ_RATIO if self.is_read else MIN_WRITE_RATIO
 
 
 def operations(models: int, versions: int) -> list[Operation]:
-    """The seven of the comparison, on models `m0`, `m1`, … with the alias `champion`."""
+    """The seven of the comparison, on models `m0`, `m1`, … with the alias `champion`.
+
+    Ours keeps a page until the registry changes, so the search stands here twice: as it is asked again and again, and
+    with a question that was never asked before, which no kept page answers.
+    """
     names = [f"m{number}" for number in range(models)]
     random.Random(0).shuffle(names)
 
     def each(path: str) -> Callable[[Subject, int], list[str]]:
         return lambda _, count: [get(path.format(name=name)) for name in names]
+
+    def search_anew(subject: Subject, _: int) -> list[str]:
+        subject.asked += NEVER_ASKED
+        numbers = range(subject.asked - NEVER_ASKED, subject.asked)
+        return [get(f"{API}/registered-models/search?max_results=100&ignored={each}") for each in numbers]
 
     def create_models(subject: Subject, count: int) -> list[str]:
         subject.made += count
@@ -86,6 +104,7 @@ def operations(models: int, versions: int) -> list[Operation]:
         Operation("get by alias", True, each(f"{API}/registered-models/alias?name={{name}}&alias=champion")),
         Operation("download URI", True, each(f"{API}/model-versions/get-download-uri?name={{name}}&version=1")),
         Operation("search 100", True, lambda *_: [get(f"{API}/registered-models/search?max_results=100")]),
+        Operation("search 100 anew", True, search_anew, has_bound=False),
         Operation("create model", False, create_models),
         Operation("create version", False, create_versions),
         Operation("set alias", False, set_aliases),
@@ -143,13 +162,13 @@ def compare(ours: Subject, theirs: Subject, cells: Iterator[tuple[Operation, int
         cell = operation.name, clients
         pairs = zip(ours.rates[cell], theirs.rates[cell], strict=True)
         ratio = median(mine / other for mine, other in pairs)
-        bound = MIN_READ_RATIO if operation.is_read else MIN_WRITE_RATIO
         print(
             f"{operation.name:16}{clients:8}{median(ours.rates[cell]):10.0f}{median(theirs.rates[cell]):10.0f}"
             f"{ratio:8.1f}{median(ours.p50_ms[cell]):8.2f}{median(theirs.p50_ms[cell]):8.2f}"
         )
-        claim = f"{operation.name} at {clients}: {ratio:.1f} times mlflow (at least {bound:.0f})"
-        verdicts.check(ratio >= bound, claim)
+        if operation.bound is not None:
+            claim = f"{operation.name} at {clients}: {ratio:.1f} times mlflow (at least {operation.bound:.0f})"
+            verdicts.check(ratio >= operation.bound, claim)
 
 
 def read_latencies(ours: Subject, versions: int, seconds: float) -> dict[str, float]:

@@ -29,6 +29,7 @@ from registry.server.crew import Crew
 from registry.server.files import FileThreads
 from registry.server.guard import Guard
 from registry.server.openapi import document
+from registry.server.pages import Pages
 from registry.server.routing import Route, Table
 from registry.server.transport import (
     ENDPOINT_NOT_FOUND,
@@ -100,6 +101,7 @@ class RegistryServer:
         self._crew = Crew(THREADS_FOR_FILE if self._is_embedded else THREADS_FOR_NETWORK)
         self._file_threads = FileThreads()
         self._feed = ChangeFeed(registry, self._crew)
+        self._pages = Pages()
         self._metrics = metrics.Metrics()
         self._table = _table(prefix)
         self._router = self._make_router()
@@ -173,7 +175,8 @@ class RegistryServer:
         request = Request(route.method, scope["query_string"], headers, body, path_fields)
         if self._is_embedded and route.handler in models.QUICK and self._crew.load <= MAX_LOAD_BESIDE:
             return answer(self._registry, route.handler, request)
-        return await self._crew.run(partial(answer, self._registry, route.handler, request))
+        work = self._pages.answer if route.handler in models.LISTS else answer
+        return await self._crew.run(partial(work, self._registry, route.handler, request))
 
     # Everything else
 

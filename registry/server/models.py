@@ -174,6 +174,8 @@ ROUTES: Mapping[tuple[str, str], Handler] = {
 
 # Reads of a row or two.
 QUICK = frozenset({get_model, get_version_by_alias, get_version, get_download_uri})
+# Reads of many rows, of nothing but what raises the change number.
+LISTS = frozenset({search_models, search_versions})
 
 
 def _version(fields: Fields) -> str:

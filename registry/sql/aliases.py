@@ -15,26 +15,30 @@ from registry.notices import notify
 from registry.page import Page
 from registry.sql.database import Transaction
 from registry.sql.paging import read_page_token, write_page_token
-from registry.sql.rows import SELECT_VERSION, as_version, find_model, find_version, read_version
+from registry.sql.prepared import Prepared
+from registry.sql.rows import SELECT_VERSION, as_full_version, find_model, find_version, read_version
 from registry.sql.schema import alias_moves, aliases, models, versions
 
-_VERSION_BY_ALIAS = SELECT_VERSION.where(
-    models.c.name == bindparam("name"),
-    aliases.c.model_id == models.c.id,
-    aliases.c.alias == bindparam("alias"),
-    versions.c.id == aliases.c.version_id,
+VERSION_BY_ALIAS = Prepared(
+    SELECT_VERSION.where(
+        models.c.name == bindparam("name"),
+        aliases.c.model_id == models.c.id,
+        aliases.c.alias == bindparam("alias"),
+        versions.c.id == aliases.c.version_id,
+    )
 )
-_POINTS_AT = (
+_POINTS_AT = Prepared(
     select(versions.c.number)
     .join_from(aliases, versions)
     .where(aliases.c.model_id == bindparam("model_id"), aliases.c.alias == bindparam("alias"))
 )
-_LAST_MOVED_AT = (
+_LAST_MOVED_AT = Prepared(
     select(alias_moves.c.at)
     .where(alias_moves.c.model_id == bindparam("model_id"), alias_moves.c.alias == bindparam("alias"))
     .order_by(alias_moves.c.id.desc())
     .limit(1)
 )
+_KEEP_MOVE = insert(alias_moves)
 _LATEST_NUMBER = select(func.max(versions.c.number)).where(versions.c.model_id == bindparam("model_id"))
 
 
@@ -42,10 +46,10 @@ def read_version_by_alias(connection: Connection, name: str, alias: str) -> Mode
     """The version that an alias names now; `latest` in any case is the highest of all stages."""
     if alias.lower() == "latest":
         return read_latest_version(connection, name)
-    row = connection.execute(_VERSION_BY_ALIAS, {"name": name, "alias": alias}).one_or_none()
+    row = VERSION_BY_ALIAS.first(connection, name=name, alias=alias)
     if row is None:
         raise _no_such_alias(connection, name, alias)
-    return as_version(row)
+    return as_full_version(row)
 
 
 def read_latest_version(connection: Connection, name: str) -> ModelVersion:
@@ -180,8 +184,8 @@ def _standing_moves(connection: Connection, model_id: int, alias: str) -> Iterat
 
 
 def _points_at(connection: Connection, model_id: int, alias: str) -> int | None:
-    number: int | None = connection.execute(_POINTS_AT, {"model_id": model_id, "alias": alias}).scalar()
-    return number
+    row = _POINTS_AT.first(connection, model_id=model_id, alias=alias)
+    return None if row is None else int(row[0])
 
 
 def _check_expected(name: str, alias: str, expected: int | None, now_at: int | None) -> None:
@@ -228,10 +232,11 @@ def _keep_move(
     rollback_of: int | None,
 ) -> AliasChange:
     """Record a move. Its time is never before the last one's, though the clock may have been set back."""
+    at_ms = max(transaction.now, _last_moved_at(transaction.connection, model_id, alias))
     row = {
         "model_id": model_id,
         "alias": alias,
-        "at": max(transaction.now, _last_moved_at(transaction.connection, model_id, alias)),
+        "at": at_ms,
         "by": transaction.actor,
         "from_version": from_version,
         "to_version": to_version,
@@ -240,25 +245,39 @@ def _keep_move(
     }
     places = {"from": _as_text(from_version), "to": _as_text(to_version)}
     transaction.record("alias", name, alias=alias, **places)
-    (move_id,) = transaction.connection.execute(insert(alias_moves), row).inserted_primary_key or (0,)
-    return _as_change(transaction.connection.execute(select(alias_moves).where(alias_moves.c.id == move_id)).one())
+    (move_id,) = transaction.connection.execute(_KEEP_MOVE, row).inserted_primary_key or (0,)
+    return AliasChange(
+        id=move_id,
+        alias=alias,
+        at=_moment(at_ms),
+        by=transaction.actor,
+        from_version=places["from"],
+        to_version=places["to"],
+        reason=reason,
+        rollback_of=rollback_of,
+    )
 
 
 def _last_moved_at(connection: Connection, model_id: int, alias: str) -> int:
-    return connection.execute(_LAST_MOVED_AT, {"model_id": model_id, "alias": alias}).scalar() or 0
+    row = _LAST_MOVED_AT.first(connection, model_id=model_id, alias=alias)
+    return 0 if row is None else int(row[0])
 
 
 def _as_change(row: Row[Any]) -> AliasChange:
     return AliasChange(
         id=row.id,
         alias=row.alias,
-        at=datetime.fromtimestamp(row.at / 1000, UTC),
+        at=_moment(row.at),
         by=row.by,
         from_version=_as_text(row.from_version),
         to_version=_as_text(row.to_version),
         reason=row.reason,
         rollback_of=row.rollback_of,
     )
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _as_text(number: int | None) -> str | None:

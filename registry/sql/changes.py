@@ -13,13 +13,14 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, literal, select
 
 from registry.changes import Change, Changes
+from registry.sql.prepared import Prepared
 from registry.sql.schema import changes, state
 
 KEPT_ROWS = 10_000
 MAX_ROWS_TOLD = 1_000
 
 _CURSOR = re.compile(r"(.{1,200})\.([0-9]{1,18})\.([0-9a-f]{1,64})", re.ASCII | re.DOTALL)
-_READ_CURSOR = select(state.c.database_id, state.c.change_seq, state.c.change_nonce)
+CURSOR = Prepared(select(state.c.database_id, state.c.change_seq, state.c.change_nonce))
 _KEEP = insert(changes).from_select(
     ["seq", "nonce", "at", "changes"],
     select(
@@ -30,14 +31,14 @@ _KEEP = insert(changes).from_select(
     ).where(state.c.id == 1),
 )
 _FORGET = delete(changes).where(changes.c.seq < select(state.c.change_seq - KEPT_ROWS).scalar_subquery())
-_KNOWN = select(literal(1)).where(changes.c.seq == bindparam("seq"), changes.c.nonce == bindparam("nonce"))
+_KNOWN = Prepared(select(literal(1)).where(changes.c.seq == bindparam("seq"), changes.c.nonce == bindparam("nonce")))
 _AFTER = select(changes).where(changes.c.seq > bindparam("seq")).order_by(changes.c.seq).limit(MAX_ROWS_TOLD)
 
 
-def read_cursor(connection: Connection) -> str:
-    """Where the change log stands."""
-    row = connection.execute(_READ_CURSOR).one()
-    return f"{row.database_id}.{row.change_seq}.{row.change_nonce}"
+def as_cursor(row: Sequence[Any]) -> str:
+    """Where the change log stands; a row of `CURSOR`."""
+    database_id, change_seq, nonce = row
+    return f"{database_id}.{change_seq}.{nonce}"
 
 
 def keep_changes(connection: Connection, nonce: str, at: int, recorded: Sequence[dict[str, Any]]) -> None:
@@ -50,7 +51,7 @@ def keep_changes(connection: Connection, nonce: str, at: int, recorded: Sequence
 
 def read_changes(connection: Connection, cursor: str) -> Changes:
     """What follows *cursor*, of a long list only the beginning; the cursor to ask with next tells where it ends."""
-    current = read_cursor(connection)
+    current = as_cursor(CURSOR.run(connection)[0])
     if cursor == current:
         return Changes(current)
     match = _CURSOR.fullmatch(cursor)
@@ -58,7 +59,7 @@ def read_changes(connection: Connection, cursor: str) -> Changes:
     if match is None or match[1] != database_id:
         return Changes(current, is_complete=False)
     seq = int(match[2])
-    if connection.execute(_KNOWN, {"seq": seq, "nonce": match[3]}).first() is None:
+    if _KNOWN.first(connection, seq=seq, nonce=match[3]) is None:
         return Changes(current, is_complete=False)
     rows = connection.execute(_AFTER, {"seq": seq}).all()
     if not rows:

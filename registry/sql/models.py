@@ -11,10 +11,11 @@ from registry.errors import AlreadyExists, InvalidParameter
 from registry.names import MAX_TAGS, shown
 from registry.sql.database import Transaction
 from registry.sql.manifests import delete_unused_manifests
+from registry.sql.prepared import Prepared
 from registry.sql.rows import find_model, read_model
 from registry.sql.schema import model_tags, models, versions
 
-_ID_BY_NAME = select(models.c.id).where(models.c.name == bindparam("name"))
+_ID_BY_NAME = Prepared(select(models.c.id).where(models.c.name == bindparam("name")))
 _INSERT = insert(models)
 _INSERT_TAG = insert(model_tags)
 
@@ -48,7 +49,7 @@ def add_model(transaction: Transaction, name: str, tags: Mapping[str, str], desc
 
 
 def has_model(connection: Connection, name: str) -> bool:
-    return connection.execute(_ID_BY_NAME, {"name": name}).scalar() is not None
+    return _ID_BY_NAME.first(connection, name=name) is not None
 
 
 def rename_model(transaction: Transaction, name: str, new_name: str) -> RegisteredModel:

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, insert, select
 
 from registry.changes import message
+from registry.sql.prepared import Prepared
 from registry.sql.rows import read_model, read_version
 from registry.sql.schema import deliveries, model_tags, models, version_tags, versions, webhooks
 
@@ -29,7 +30,7 @@ _EVENTS = {
     ("alias", "set"): ("MODEL_VERSION_ALIAS.CREATED", "PROMPT_ALIAS.CREATED"),
     ("alias", "deleted"): ("MODEL_VERSION_ALIAS.DELETED", "PROMPT_ALIAS.DELETED"),
 }
-_LISTENING = select(webhooks.c.webhook_id, webhooks.c.events).where(webhooks.c.status == "ACTIVE")
+_LISTENING = Prepared(select(webhooks.c.webhook_id, webhooks.c.events).where(webhooks.c.status == "ACTIVE"))
 _INSERT = insert(deliveries)
 _MODEL_TAG = (
     select(model_tags.c.value)
@@ -57,7 +58,7 @@ def queue_messages(connection: Connection, now: int, recorded: Sequence[Mapping[
     told = [each for each in recorded if _what(each) in _EVENTS]
     if not told:
         return
-    listening = [(row[0], _decode_events(row[1])) for row in connection.execute(_LISTENING)]
+    listening = [(row[0], _decode_events(row[1])) for row in _LISTENING.run(connection)]
     if listening:
         rows = [row for change in told for row in _messages(connection, now, change, listening)]
         if rows:

@@ -40,7 +40,14 @@ from registry.sql.imports import SqlImports
 from registry.sql.keyring import Keyring
 from registry.sql.paging import check_max_results
 from registry.sql.protection import is_protected
-from registry.sql.rows import read_model, read_version
+from registry.sql.rows import (
+    MODEL_BY_NAME,
+    VERSION_BY_NUMBER,
+    as_full_version,
+    as_models,
+    read_model,
+    read_version,
+)
 from registry.sql.sources import resolve_source, with_manifest
 from registry.sql.tracking import SqlTracking
 from registry.sql.webhooks import SqlWebhooks, inside_hosts
@@ -118,7 +125,8 @@ class SqlRegistry:
         return self._database.change(models.create_model, *checked)
 
     def get_registered_model(self, name: str) -> RegisteredModel:
-        return self._database.snapshot(read_model, check_model_name(name))
+        found = as_models(self._database.rows(MODEL_BY_NAME, name=check_model_name(name)))
+        return found[0] if found else self._database.read(read_model, name)
 
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
         return self._database.change(models.rename_model, check_model_name(name), check_model_name(new_name))
@@ -143,7 +151,7 @@ class SqlRegistry:
         page_token: str | None = None,
     ) -> Page[RegisteredModel]:
         query = search.model_query(filter_string, max_results, order_by, page_token)
-        return self._database.snapshot(search.find_models, query)
+        return search.find_models(self._database, query)
 
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[ModelVersion]:
         checked = check_model_name(name), versions.check_stages(stages)
@@ -185,7 +193,7 @@ class SqlRegistry:
         return self._database.change(versions.copy_version, uri, check_model_name(dst_name))
 
     def get_model_version(self, name: str, version: str | int) -> ModelVersion:
-        return self._database.read(read_version, check_model_name(name), check_version(version))
+        return self._version(check_model_name(name), check_version(version))
 
     def update_model_version(self, name: str, version: str | int, description: str | None = None) -> ModelVersion:
         checked = check_model_name(name), check_version(version), _check_description(description)
@@ -202,10 +210,12 @@ class SqlRegistry:
         page_token: str | None = None,
     ) -> Page[ModelVersion]:
         query = search.version_query(filter_string, max_results, order_by, page_token)
-        return self._database.read(search.find_versions, query)
+        return search.find_versions(self._database, query)
 
     def get_model_version_download_uri(self, name: str, version: str | int) -> str:
-        return self._database.read(versions.read_location, check_model_name(name), check_version(version))
+        checked = check_model_name(name), check_version(version)
+        found = self._database.rows(versions.PLACE, name=name, number=checked[1])
+        return found[0][0] if found else self._database.read(versions.read_location, *checked)
 
     def get_model_version_manifest(self, name: str, version: str | int) -> Manifest | None:
         checked = check_model_name(name), check_version(version)
@@ -264,7 +274,7 @@ class SqlRegistry:
     def get_model_version_by_alias(self, name: str, alias: str, *, at: datetime | None = None) -> ModelVersion:
         checked = check_model_name(name), check_alias(alias)
         if at is None:
-            return self._database.read(aliases.read_version_by_alias, *checked)
+            return self._version_by_alias(*checked)
         return self._database.snapshot(aliases.read_version_by_alias_at, *checked, _check_moment(at))
 
     def get_alias_history(
@@ -292,9 +302,9 @@ class SqlRegistry:
         if parsed.name is None:
             raise InvalidParameter(f"{parsed} is a logged model, not a version of a registered model")
         if parsed.version is not None:
-            return self._database.read(read_version, parsed.name, parsed.version)
+            return self._version(parsed.name, parsed.version)
         if parsed.alias is not None:
-            return self._database.read(aliases.read_version_by_alias, parsed.name, parsed.alias)
+            return self._version_by_alias(parsed.name, parsed.alias)
         return self._database.snapshot(aliases.read_latest_version, parsed.name)
 
     def cursor(self) -> str:
@@ -310,6 +320,16 @@ class SqlRegistry:
 
     def protects(self, path: str) -> bool:
         return self._database.read(is_protected, path)
+
+    # What is there is found by the shortest way, and what is not there is explained by the long one
+
+    def _version(self, name: str, number: int) -> ModelVersion:
+        found = self._database.rows(VERSION_BY_NUMBER, name=name, number=number)
+        return as_full_version(found[0]) if found else self._database.read(read_version, name, number)
+
+    def _version_by_alias(self, name: str, alias: str) -> ModelVersion:
+        found = self._database.rows(aliases.VERSION_BY_ALIAS, name=name, alias=alias)
+        return as_full_version(found[0]) if found else self._database.read(aliases.read_version_by_alias, name, alias)
 
 
 def _check_description(description: object) -> str | None:

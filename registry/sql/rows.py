@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +16,7 @@ from sqlalchemy.types import Text
 
 from registry.core import ModelVersion, RegisteredModel
 from registry.errors import NotFound
+from registry.sql.prepared import Prepared
 from registry.sql.schema import aliases, model_tags, models, state, version_tags, versions
 
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -41,14 +44,15 @@ def _on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return f"CAST(json_object_agg({compiler.process(element.clauses, **options)}) AS TEXT)"
 
 
-def _latest_of(stage: str) -> ColumnElement[int]:
+def _newest_of(stage: str) -> ColumnElement[int]:
+    others = versions.alias("others")
     newest = (
-        select(versions.c.id)
-        .where(versions.c.model_id == models.c.id, versions.c.stage == stage)
-        .order_by(versions.c.number.desc())
+        select(others.c.id)
+        .where(others.c.model_id == models.c.id, others.c.stage == stage)
+        .order_by(others.c.number.desc())
         .limit(1)
     )
-    return newest.correlate(models).scalar_subquery().label(f"latest_{stage.lower()}")
+    return newest.correlate(models).scalar_subquery()
 
 
 _ALIASES_OF_VERSION = (
@@ -81,13 +85,19 @@ _VERSION_COLUMNS = (
     _TAGS_OF_VERSION.label("tags"),
 )
 
+_PLAIN = len(_VERSION_COLUMNS)
+
 # Search results, and the versions inside a registered model, come without their aliases, as in MLflow.
 SELECT_PLAIN_VERSION = select(*_VERSION_COLUMNS).join_from(versions, models)
 SELECT_VERSION = SELECT_PLAIN_VERSION.add_columns(_ALIASES_OF_VERSION.label("aliases"))
 
+_pointed_at = versions.alias("pointed_at")
+IS_NEWEST = versions.c.id.in_([_newest_of(stage) for stage in STAGES])
+
+# A model without versions has one row, any other has one for the newest version of each of its stages.
 SELECT_MODEL = select(
+    *_VERSION_COLUMNS,
     models.c.id,
-    models.c.name,
     models.c.created_at,
     models.c.updated_at,
     models.c.description,
@@ -95,33 +105,30 @@ SELECT_MODEL = select(
     .where(model_tags.c.model_id == models.c.id)
     .correlate(models)
     .scalar_subquery()
-    .label("tags"),
-    select(json_object(aliases.c.alias, versions.c.number))
-    .where(aliases.c.model_id == models.c.id, versions.c.id == aliases.c.version_id)
+    .label("model_tags"),
+    select(json_object(aliases.c.alias, _pointed_at.c.number))
+    .where(aliases.c.model_id == models.c.id, _pointed_at.c.id == aliases.c.version_id)
     .correlate(models)
     .scalar_subquery()
-    .label("aliases"),
-    *(_latest_of(stage) for stage in STAGES),
-)
+    .label("model_aliases"),
+).select_from(models.outerjoin(versions, IS_NEWEST))
 
-_VERSION_BY_NUMBER = SELECT_VERSION.where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
-_MODEL_BY_NAME = SELECT_MODEL.where(models.c.name == bindparam("name"))
-_MODEL_ID = select(models.c.id, models.c.last_version).where(models.c.name == bindparam("name"))
-_VERSION_ID = (
+VERSION_BY_NUMBER = Prepared(
+    SELECT_VERSION.where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
+)
+MODEL_BY_NAME = Prepared(SELECT_MODEL.where(models.c.name == bindparam("name")).order_by(versions.c.number))
+_MODEL_ID = Prepared(select(models.c.id, models.c.last_version).where(models.c.name == bindparam("name")))
+_VERSION_ID = Prepared(
     select(versions.c.id, versions.c.model_id, versions.c.stage)
     .join_from(versions, models)
     .where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
 )
-_BY_IDS = versions.c.id.in_(bindparam("ids", expanding=True))
-_PLAIN_BY_IDS = SELECT_PLAIN_VERSION.add_columns(versions.c.id).where(_BY_IDS)
-_FULL_BY_IDS = SELECT_VERSION.add_columns(versions.c.id).where(_BY_IDS)
 
 
-def as_version(row: Sequence[Any]) -> ModelVersion:
-    """A row of `SELECT_PLAIN_VERSION` or `SELECT_VERSION`, whose columns come first."""
+def as_version(row: Sequence[Any], its_aliases: str | None = None) -> ModelVersion:
+    """A row that begins with the columns of `SELECT_PLAIN_VERSION`; its aliases as JSON, if they are wanted."""
     name, number, created_at, updated_at, description, user_id, stage, source = row[:8]
-    run_id, run_link, status, status_message, logged_model_id, registry, tags = row[8:15]
-    its_aliases = row[15] if len(row) > 15 and isinstance(row[15], str) else None
+    run_id, run_link, status, status_message, logged_model_id, registry, tags = row[8:_PLAIN]
     return ModelVersion(
         name=name,
         version=str(number),
@@ -142,21 +149,26 @@ def as_version(row: Sequence[Any]) -> ModelVersion:
     )
 
 
-def as_models(connection: Connection, rows: Sequence[Sequence[Any]]) -> list[RegisteredModel]:
-    """Rows of `SELECT_MODEL`, each with the newest version of every stage."""
-    found = versions_by_id(connection, (each for row in rows for each in row[7:] if each is not None))
-    return [_as_model(row, [found[each] for each in row[7:] if each in found]) for row in rows]
+def as_full_version(row: Sequence[Any]) -> ModelVersion:
+    """A row of `SELECT_VERSION`."""
+    return as_version(row, row[_PLAIN])
 
 
-def _as_model(row: Sequence[Any], newest: list[ModelVersion]) -> RegisteredModel:
+def as_models(rows: Iterable[Sequence[Any]]) -> list[RegisteredModel]:
+    """Rows of `SELECT_MODEL`, those of one model together and by number, as MLflow lists its newest versions."""
+    return [_as_model(list(its_rows)) for _, its_rows in groupby(rows, itemgetter(_PLAIN))]
+
+
+def _as_model(rows: Sequence[Sequence[Any]]) -> RegisteredModel:
     """What is not there is not worked on: a search makes a thousand of these."""
-    _, name, created_at, updated_at, description, tags, its_aliases = row[:7]
+    name = rows[0][0]
+    _, created_at, updated_at, description, tags, its_aliases = rows[0][_PLAIN:]
     return RegisteredModel(
         name=name,
         creation_timestamp=created_at,
         last_updated_timestamp=updated_at,
         description=description,
-        latest_versions=in_order(newest) if len(newest) > 1 else newest,
+        latest_versions=[as_version(row) for row in rows if row[1] is not None],
         tags=_decode_tags(tags) if tags and tags != NO_PAIRS else {},
         aliases={alias: str(number) for alias, number in sorted(_decode_aliases(its_aliases).items())}
         if its_aliases and its_aliases != NO_PAIRS
@@ -164,33 +176,18 @@ def _as_model(row: Sequence[Any], newest: list[ModelVersion]) -> RegisteredModel
     )
 
 
-def in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:
-    """By number, as MLflow lists the newest of each stage."""
-    return sorted(found, key=lambda each: int(each.version))
-
-
-def versions_by_id(
-    connection: Connection, ids: Iterable[int], *, with_aliases: bool = False
-) -> dict[int, ModelVersion]:
-    wanted = list(ids)
-    if not wanted:
-        return {}
-    found = connection.execute(_FULL_BY_IDS if with_aliases else _PLAIN_BY_IDS, {"ids": wanted})
-    return {row[-1]: as_version(row) for row in found.all()}
-
-
 def read_model(connection: Connection, name: str) -> RegisteredModel:
-    rows = connection.execute(_MODEL_BY_NAME, {"name": name}).all()
+    rows = MODEL_BY_NAME.run(connection, name=name)
     if not rows:
         raise no_such_model(name)
-    return as_models(connection, rows)[0]
+    return as_models(rows)[0]
 
 
 def read_version(connection: Connection, name: str, number: int) -> ModelVersion:
-    row = connection.execute(_VERSION_BY_NUMBER, {"name": name, "number": number}).one_or_none()
+    row = VERSION_BY_NUMBER.first(connection, name=name, number=number)
     if row is None:
         raise no_such_version(connection, name, number)
-    return as_version(row)
+    return as_full_version(row)
 
 
 class FoundModel(NamedTuple):
@@ -205,14 +202,14 @@ class FoundVersion(NamedTuple):
 
 
 def find_model(connection: Connection, name: str) -> FoundModel:
-    row = connection.execute(_MODEL_ID, {"name": name}).one_or_none()
+    row = _MODEL_ID.first(connection, name=name)
     if row is None:
         raise no_such_model(name)
     return FoundModel(*row)
 
 
 def find_version(connection: Connection, name: str, number: int) -> FoundVersion:
-    row = connection.execute(_VERSION_ID, {"name": name, "number": number}).one_or_none()
+    row = _VERSION_ID.first(connection, name=name, number=number)
     if row is None:
         raise no_such_version(connection, name, number)
     return FoundVersion(*row)

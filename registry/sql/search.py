@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, exists, select
+from sqlalchemy import ColumnElement, Integer, Table, bindparam, exists, select
 
 from registry.core import ModelVersion, RegisteredModel
 from registry.page import Page
 from registry.sql.conditions import condition
+from registry.sql.database import Database
 from registry.sql.grammar import LISTED, NUMERIC, TAG, TEXTUAL, Comparison, parse_filter, parse_order
 from registry.sql.paging import check_max_results, read_page_token, write_page_token
+from registry.sql.prepared import Prepared
 from registry.sql.rows import SELECT_MODEL, SELECT_PLAIN_VERSION, as_models, as_version
 from registry.sql.schema import model_tags, models, version_tags, versions
 
@@ -24,8 +26,9 @@ KEPT_STATEMENTS = 64
 
 Order = tuple[tuple[str, bool], ...]  # (column, descends)
 
-_LIMIT = bindparam("limit", type_=Integer)
-_OFFSET = bindparam("offset", type_=Integer)
+# With values, or a statement with a list in it could not be compiled ahead.
+_LIMIT = bindparam("limit", 0, type_=Integer)
+_OFFSET = bindparam("offset", 0, type_=Integer)
 
 _MODEL_ATTRIBUTES = {"name": LISTED}
 _VERSION_ATTRIBUTES = {"name": LISTED, "run_id": LISTED, "source_path": TEXTUAL, "version_number": NUMERIC}
@@ -87,37 +90,35 @@ def _with_ties(order: Order, *ties: tuple[str, bool]) -> Order:
     return order + tuple(each for each in ties if each[0] not in named)
 
 
-def find_models(connection: Connection, query: Query) -> Page[RegisteredModel]:
-    statement = _select_models(query.comparisons, query.order, connection.dialect.name)
-    rows = connection.execute(statement, _page_of(query)).all()
-    return Page(as_models(connection, rows[: query.limit]), _next_token(query, len(rows)))
+def find_models(database: Database, query: Query) -> Page[RegisteredModel]:
+    found = as_models(database.rows(_select_models(query.comparisons, query.order, database.kind), **_page_of(query)))
+    return Page(found[: query.limit], _next_token(query, len(found)))
 
 
-def find_versions(connection: Connection, query: Query) -> Page[ModelVersion]:
-    statement = _select_versions(query.comparisons, query.order, connection.dialect.name)
-    rows = connection.execute(statement, _page_of(query)).all()
+def find_versions(database: Database, query: Query) -> Page[ModelVersion]:
+    rows = database.rows(_select_versions(query.comparisons, query.order, database.kind), **_page_of(query))
     return Page([as_version(row) for row in rows[: query.limit]], _next_token(query, len(rows)))
 
 
 # Building a statement takes about as long as running it, and people turn pages and lists are looked at again.
 @lru_cache(maxsize=KEPT_STATEMENTS)
-def _select_models(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Select[Any]:
+def _select_models(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Prepared:
     tags = model_tags, model_tags.c.model_id == models.c.id
     conditions = _conditions(comparisons, _MODEL_COLUMNS, *tags, dialect=dialect)
     by = _order(order, _MODEL_COLUMNS)
     page = select(models.c.id).where(*conditions).order_by(*by).limit(_LIMIT).offset(_OFFSET)
-    return SELECT_MODEL.where(models.c.id.in_(page)).order_by(*by)
+    return Prepared(SELECT_MODEL.where(models.c.id.in_(page)).order_by(*by, versions.c.number))
 
 
 @lru_cache(maxsize=KEPT_STATEMENTS)
-def _select_versions(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Select[Any]:
+def _select_versions(comparisons: tuple[Comparison, ...], order: Order, dialect: str) -> Prepared:
     tags = version_tags, version_tags.c.version_id == versions.c.id
     conditions = _conditions(comparisons, _VERSION_COLUMNS, *tags, dialect=dialect)
     by = _order(order, _VERSION_COLUMNS)
     page = (
         select(versions.c.id).join_from(versions, models).where(*conditions).order_by(*by).limit(_LIMIT).offset(_OFFSET)
     )
-    return SELECT_PLAIN_VERSION.where(versions.c.id.in_(page)).order_by(*by)
+    return Prepared(SELECT_PLAIN_VERSION.where(versions.c.id.in_(page)).order_by(*by))
 
 
 def _page_of(query: Query) -> dict[str, int]:

@@ -12,8 +12,9 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from types import ModuleType
@@ -27,6 +28,8 @@ from sqlalchemy.pool import QueuePool
 from registry.errors import InvalidUri, RegistryError, Unavailable
 from registry.sql.ears import FolderEars
 from registry.sql.migrate import is_current, migrate
+from registry.sql.prepared import Prepared, Rows
+from registry.sql.readers import Readers
 
 BUSY_TIMEOUT_S = 5.0
 JOURNAL_SIZE_LIMIT = 64 << 20
@@ -60,6 +63,7 @@ class SqliteFile:
     `_last` is the file that was opened last, and the write-ahead log that it had then.
     """
 
+    kind = "sqlite"
     begin_write = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
     notify: str | None = None
@@ -73,6 +77,7 @@ class SqliteFile:
             logger.warning("SQLite %s can lose pages in WAL mode, so the slower DELETE mode is used", version)
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._readers: Readers | None = None
         self._identity: Identity | None = None
         self._is_frozen = False
         self._last: tuple[Identity, Identity | None] | None = None
@@ -101,6 +106,17 @@ class SqliteFile:
         engine = self._engine
         return self._open(identity[:2]) if engine is None or self._identity != identity else engine
 
+    def rows(self, statement: Prepared, values: Mapping[str, Any]) -> Rows | None:
+        """Whatever goes wrong, SQLAlchemy's way goes wrong alike, and its errors are explained."""
+        self.engine()
+        readers = self._readers
+        if readers is None:
+            return None
+        try:
+            return readers.rows(*statement.for_sqlite(values))
+        except self._driver.Error:
+            return None
+
     def may_retry(self, _error: DBAPIError, /) -> bool:
         return False  # the busy timeout has waited already
 
@@ -118,17 +134,13 @@ class SqliteFile:
 
     def _forget(self) -> None:
         with self._lock:
-            engine, self._engine, self._identity = self._engine, None, None
-        if engine is not None:
-            engine.dispose()
+            self._close_engine()
 
     def _open(self, identity: Identity) -> Engine:
         with self._lock:
             if self._engine is not None and self._identity == identity:
                 return self._engine
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            self._close_engine()
             self._refuse_log_of_another(identity)
             mode = _mode(self.path)
             if mode == FROZEN:
@@ -143,8 +155,17 @@ class SqliteFile:
                 engine.dispose()
                 raise
             self._engine, self._identity, self._is_frozen = engine, identity, mode == FROZEN
+            self._readers = Readers(partial(_connect_to_read, self._driver, self.path, mode))
             self._last = identity[:2], _identify_if_there(_log(self.path))
             return engine
+
+    def _close_engine(self) -> None:
+        engine, self._engine, self._identity = self._engine, None, None
+        readers, self._readers = self._readers, None
+        if readers is not None:
+            readers.close()
+        if engine is not None:
+            engine.dispose()
 
     def _refuse_log_of_another(self, identity: Identity) -> None:
         """SQLite would read another file's write-ahead log into this one, for it knows them by name alone."""
@@ -187,15 +208,10 @@ class SqliteFile:
 
 
 def _build_engine(driver: ModuleType, path: Path, mode: str, prepare: Callable[..., None] | None = None) -> Engine:
-    address = f"file:{quote(str(path))}?mode={mode}"
-
-    def connect() -> Any:
-        return driver.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=256)
-
     engine = create_engine(
         "sqlite://",
         module=driver,
-        creator=connect,
+        creator=partial(_connect, driver, path, mode),
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=24,
@@ -206,6 +222,17 @@ def _build_engine(driver: ModuleType, path: Path, mode: str, prepare: Callable[.
     if prepare is not None:
         event.listen(engine, "connect", prepare)
     return engine
+
+
+def _connect(driver: ModuleType, path: Path, mode: str) -> Any:
+    address = f"file:{quote(str(path))}?mode={mode}"
+    return driver.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=256)
+
+
+def _connect_to_read(driver: ModuleType, path: Path, mode: str) -> Any:
+    connection = _connect(driver, path, mode)
+    _prepare_to_read(connection, None)
+    return connection
 
 
 def _prepare(connection: Any, _record: object) -> None:

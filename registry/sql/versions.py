@@ -16,16 +16,17 @@ from registry.sql.database import Transaction
 from registry.sql.logged_models import note_version
 from registry.sql.manifests import add_manifest, delete_unused_manifests, read_manifest
 from registry.sql.models import add_model, has_model, touch_model
+from registry.sql.prepared import Prepared
 from registry.sql.rows import (
-    SELECT_MODEL,
+    IS_NEWEST,
+    SELECT_VERSION,
     STAGES,
+    as_full_version,
     find_model,
     find_version,
-    in_order,
-    no_such_model,
     no_such_version,
+    read_model,
     read_version,
-    versions_by_id,
 )
 from registry.sql.schema import models, version_tags, versions
 from registry.sql.sources import PROMPT_SOURCE, Origin, concrete_uri, resolve_source
@@ -33,7 +34,7 @@ from registry.uri import ModelUri
 
 IS_PROMPT_TAG = "mlflow.prompt.is_prompt"
 
-_PLACE = (
+PLACE = Prepared(
     select(versions.c.location, versions.c.digest)
     .join_from(versions, models)
     .where(models.c.name == bindparam("name"), versions.c.number == bindparam("number"))
@@ -103,10 +104,7 @@ def check_prompt_source(connection: Connection, name: str, origin: Origin) -> No
     """Only a prompt's version has no files."""
     if origin.source != PROMPT_SOURCE:
         return
-    row = connection.execute(SELECT_MODEL.where(models.c.name == name)).one_or_none()
-    if row is None:
-        raise no_such_model(name)
-    if f'"{IS_PROMPT_TAG}"' not in (row.tags or ""):
+    if IS_PROMPT_TAG not in read_model(connection, name).tags:
         raise InvalidParameter(f"source {shown(origin.source)} is a local path, and model {shown(name)} is no prompt")
 
 
@@ -132,22 +130,22 @@ def delete_version(transaction: Transaction, name: str, number: int) -> None:
 
 def read_location(connection: Connection, name: str, number: int) -> str:
     """Where a version's files lie, as resolved when it was made."""
-    return str(_place(connection, name, number).location)
+    location, _ = _place(connection, name, number)
+    return str(location)
 
 
 def read_version_manifest(connection: Connection, name: str, number: int) -> Manifest | None:
-    digest = _place(connection, name, number).digest
+    _, digest = _place(connection, name, number)
     return None if digest is None else read_manifest(connection, digest)
 
 
 def read_newest_of_stages(connection: Connection, name: str, stages: Sequence[str]) -> list[ModelVersion]:
     """The newest version of each stage, with its aliases; no stages means all."""
-    row = connection.execute(SELECT_MODEL.where(models.c.name == name)).one_or_none()
-    if row is None:
-        raise no_such_model(name)
-    ids = dict(zip(STAGES, row[7:11], strict=True))
-    wanted = [ids[stage] for stage in dict.fromkeys(stages or STAGES) if ids[stage] is not None]
-    return in_order(versions_by_id(connection, wanted, with_aliases=True).values())
+    newest = SELECT_VERSION.where(models.c.name == name, IS_NEWEST, versions.c.stage.in_(stages or STAGES))
+    rows = connection.execute(newest.order_by(versions.c.number)).all()
+    if not rows:
+        find_model(connection, name)
+    return [as_full_version(row) for row in rows]
 
 
 def move_to_stage(transaction: Transaction, name: str, number: int, stage: str, archive_existing: bool) -> ModelVersion:
@@ -200,8 +198,8 @@ def check_stage(stage: Any) -> str:
     raise InvalidParameter(f"invalid stage {shown(stage)}: it must be one of {', '.join(STAGES)}")
 
 
-def _place(connection: Connection, name: str, number: int) -> Any:
-    row = connection.execute(_PLACE, {"name": name, "number": number}).one_or_none()
+def _place(connection: Connection, name: str, number: int) -> Sequence[Any]:
+    row = PLACE.first(connection, name=name, number=number)
     if row is None:
         raise no_such_version(connection, name, number)
     return row

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from registry.connection import connect
 from registry.errors import InvalidParameter, InvalidUri, NotFound, Unavailable
+from registry.sql.readers import Readers
 from registry.sql.sqlite import choose_driver, holds_wal_fix
 
 driver = choose_driver()
@@ -391,13 +394,50 @@ def test_deleting_forgets_unused_manifests(sqlite_registry, path):
 
 def test_alias_lookup_uses_indexes_only(sqlite_registry, path):
     """Nothing on the way from an alias to its version reads a whole table."""
-    from sqlalchemy.dialects import sqlite
+    from registry.sql.aliases import VERSION_BY_ALIAS
 
-    from registry.sql.aliases import _VERSION_BY_ALIAS
-
-    statement = str(_VERSION_BY_ALIAS.compile(dialect=sqlite.dialect()))
+    statement, values = VERSION_BY_ALIAS.for_sqlite({"name": "m", "alias": "champion"})
     connection = sqlite3.connect(path) if driver is sqlite3 else driver.connect(path)
-    plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [""] * statement.count("?")).fetchall()
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
     connection.close()
 
     assert not [each for each in plan if str(each[3]).startswith("SCAN")]
+
+
+def open_files(path):
+    """Descriptors of this process that stand for the file or its log."""
+    found = []
+    for each in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{each}"))
+    return [each for each in found if each.startswith(str(path))]
+
+
+def test_reads_of_many_threads_and_then_close(sqlite_registry, path):
+    """However many read at once, each gets its own rows, and after `close` the file is open no more."""
+    for number in range(16):
+        sqlite_registry.create_registered_model(f"m{number}")
+    together = Barrier(16)
+
+    def read(name):
+        together.wait(30)
+        return {sqlite_registry.get_registered_model(name).name for _ in range(50)}
+
+    with ThreadPoolExecutor(16) as threads:
+        found = {each: threads.submit(read, each) for each in (f"m{number}" for number in range(16))}
+        assert all(future.result(60) == {name} for name, future in found.items())
+    assert open_files(path)
+    sqlite_registry.close()
+    assert open_files(path) == []
+
+
+def test_a_reader_that_is_in_use_is_closed_when_it_comes_back(path):
+    """Closing takes no connection out of the hands of the thread that reads with it."""
+    connection = driver.connect(path, check_same_thread=False)
+    readers = Readers(lambda: connection)
+    connection.create_function("close_now", 0, lambda: readers.close() or 7)
+
+    assert readers.rows("SELECT close_now() + ?", [1]) == [(8,)]
+
+    with pytest.raises(driver.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
