@@ -11,10 +11,13 @@ from sqlalchemy import Connection, select, update
 from registry.errors import InvalidParameter
 from registry.names import shown
 from registry.sql.database import Database, Transaction
+from registry.sql.prepared import Prepared
 from registry.sql.schema import logged_models, state
 from registry.sql.schema_tracking import runs
 
 DEFAULT_FOLDER = "artifacts"
+
+_DESTINATION = Prepared(select(state.c.artifacts_destination))
 
 _BUCKET = re.compile(r"(s3|s3a|gs|az|azure|adl|abfs|abfss|https)://([A-Za-z0-9][\w.@-]*)((?:/[\w.+=-]+)*)/*", re.ASCII)
 
@@ -26,7 +29,7 @@ def record_destination(database: Database, given: str, beside: Path | None) -> N
     Raises `InvalidParameter` when files lie at another root already.
     """
     wanted = parse_destination(given)
-    recorded = database.read(_read_destination)
+    recorded = _read_destination(database)
     current = _absolute(recorded, beside)
     if current == wanted and recorded is not None:
         return
@@ -43,7 +46,7 @@ def find_destination(database: Database, beside: Path | None) -> str:
 
     Raises `InvalidParameter` when none was ever given and there is no default.
     """
-    found = _absolute(database.read(_read_destination), beside)
+    found = _absolute(_read_destination(database), beside)
     if found is None:
         raise InvalidParameter(
             f"the registry at {database.uri} has no place for artifacts yet: open it once with "
@@ -95,9 +98,10 @@ def _absolute(recorded: str | None, beside: Path | None) -> str | None:
     return recorded
 
 
-def _read_destination(connection: Connection) -> str | None:
-    found: str | None = connection.execute(select(state.c.artifacts_destination)).scalar()
-    return found
+def _read_destination(database: Database) -> str | None:
+    ((found,),) = database.rows(_DESTINATION)
+    destination: str | None = found
+    return destination
 
 
 def _write_destination(transaction: Transaction, kept: str) -> None:

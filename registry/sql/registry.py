@@ -48,7 +48,7 @@ from registry.sql.rows import (
     read_model,
     read_version,
 )
-from registry.sql.sources import resolve_source, with_manifest
+from registry.sql.sources import PROMPT_SOURCE, resolve_source, with_manifest
 from registry.sql.tracking import SqlTracking
 from registry.sql.webhooks import SqlWebhooks, inside_hosts
 from registry.stores import open_store
@@ -183,7 +183,8 @@ class SqlRegistry:
         text = _check_description(description)
         run = check_optional_text(run_id, "run id", MAX_RUN_ID_CHARS)
         origin = self._database.snapshot(resolve_source, source, run, model_id, self._allowed_sources)
-        self._database.read(versions.check_prompt_source, name, origin)
+        if origin.source == PROMPT_SOURCE:
+            self._database.read(versions.check_is_prompt, name)
         if origin.prefix is not None:
             origin = with_manifest(origin, self.artifacts)
         return self._database.change(versions.add_version, name, origin, kept, link, text)

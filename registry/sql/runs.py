@@ -18,6 +18,7 @@ from registry.sql.database import Transaction
 from registry.sql.experiments import read_active_experiment
 from registry.sql.lineage import INPUT, OUTPUT, add_datasets, add_links, read_datasets, read_links
 from registry.sql.metrics import add_metrics, read_history, read_latest_metrics
+from registry.sql.prepared import Prepared
 from registry.sql.rows import json_object
 from registry.sql.run_names import make_name
 from registry.sql.schema_tracking import params, run_tags, runs
@@ -47,8 +48,10 @@ SELECT_RUN = select(
     _of_run(run_tags).scalar_subquery().label("tags"),
 )
 _BY_ID = SELECT_RUN.where(runs.c.run_id == bindparam("id"))
-_PLACE = select(runs.c.run_id, runs.c.artifact_uri, runs.c.lifecycle_stage, runs.c.experiment_id).where(
-    runs.c.run_id == bindparam("id")
+_PLACE = Prepared(
+    select(runs.c.run_id, runs.c.artifact_uri, runs.c.lifecycle_stage, runs.c.experiment_id).where(
+        runs.c.run_id == bindparam("id")
+    )
 )
 # Two writers of one list must follow each other; SQLite's always do.
 _LOCK = select(runs.c.run_id).where(runs.c.run_id == bindparam("id")).with_for_update(key_share=True)
@@ -154,7 +157,7 @@ def as_runs(connection: Connection, rows: Sequence[Any]) -> list[Run]:
 
 
 def find_run(connection: Connection, run_id: str) -> Place:
-    row = connection.execute(_PLACE, {"id": run_id}).one_or_none()
+    row = _PLACE.first(connection, id=run_id)
     if row is None:
         raise no_such_run(run_id)
     return Place(*row)

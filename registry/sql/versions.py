@@ -100,12 +100,10 @@ def copy_version(transaction: Transaction, uri: ModelUri, dst_name: str) -> Mode
     return add_version(transaction, dst_name, origin, tags, source.run_link, source.description)
 
 
-def check_prompt_source(connection: Connection, name: str, origin: Origin) -> None:
+def check_is_prompt(connection: Connection, name: str) -> None:
     """Only a prompt's version has no files."""
-    if origin.source != PROMPT_SOURCE:
-        return
     if IS_PROMPT_TAG not in read_model(connection, name).tags:
-        raise InvalidParameter(f"source {shown(origin.source)} is a local path, and model {shown(name)} is no prompt")
+        raise InvalidParameter(f"source {shown(PROMPT_SOURCE)} is a local path, and model {shown(name)} is no prompt")
 
 
 def describe_version(transaction: Transaction, name: str, number: int, description: str | None) -> ModelVersion:
