@@ -76,6 +76,34 @@ def cli() -> None:
     type=click.IntRange(0),
     help="Requests that may wait on one endpoint; more are answered 429.",
 )
+@click.option(
+    "--batch",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "on", "off"]),
+    help="Join requests that wait into one call. auto: where a model is known to predict row by row, or its version's "
+    "tag turnout.batch is on. Never without a proof that the answers are the same.",
+)
+@click.option(
+    "--batch-max-rows",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Rows that go as one call at most.",
+)
+@click.option(
+    "--batch-max-wait",
+    default="0ms",
+    show_default=True,
+    help="How long a request waits for others to join it, beyond the time in which the model is busy.",
+)
+@click.option(
+    "--accelerate",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "off"]),
+    help="Use a faster way to the same answers once it is proven.",
+)
 @click.option("--max-body", default="64MiB", show_default=True, help="The largest request body.")
 @click.option("--memory-limit", help="What one replica may allocate, such as 2GiB.  [default: 80 % of this machine]")
 @click.option(
@@ -167,6 +195,10 @@ def _settings(models: tuple[str, ...], options: dict[str, Any]) -> Settings:
         predict_timeout_s=parse_duration(options["predict_timeout"]),
         max_queue=options["max_queue"],
         memory_limit_bytes=parse_size(limit) if limit else default_memory_limit(),
+        batch=options["batch"],
+        batch_max_rows=options["batch_max_rows"],
+        batch_max_wait_s=parse_duration(options["batch_max_wait"]),
+        accelerates=options["accelerate"] == "auto",
     )
     return Settings(
         plan_endpoints(models, template),

@@ -29,6 +29,10 @@ class EndpointConfig:
     predict_timeout_s: float = 60.0
     max_queue: int = 256
     memory_limit_bytes: int = 0  # 0: no limit of its own
+    batch: str = "auto"  # or on, off: whether requests that wait may be joined into one call
+    batch_max_rows: int = 1024
+    batch_max_wait_s: float = 0.0
+    accelerates: bool = True
 
 
 @dataclass(frozen=True, slots=True)

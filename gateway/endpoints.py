@@ -166,4 +166,6 @@ def _row(servable: Servable, role: str, share: float) -> dict[str, Any]:
         "state": state,
         "digest": servable.resolved.digest,
         "replicas": servable.replicas,
+        "path": servable.path,
+        "proof": servable.proof,
     }

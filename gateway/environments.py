@@ -26,7 +26,8 @@ from registry import ENFORCEMENT, LOADER
 log = logging.getLogger("turnout.environment")
 
 WORKER = Path(__file__).with_name("worker")
-FILES = {name: str(WORKER / f"{name}.py") for name in ("frames", "lifetime", "replica", "tables")} | {
+STANDALONE = ("accelerate", "frames", "lifetime", "parts", "replica", "samples", "tables")
+FILES = {name: str(WORKER / f"{name}.py") for name in STANDALONE} | {
     "loader": str(LOADER),
     "enforcement": str(ENFORCEMENT),
 }

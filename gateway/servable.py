@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Self
 
+from gateway.batching import Batcher
 from gateway.config import EndpointConfig
 from gateway.errors import DeadlineExceeded, LoadFailed, NotReady, Overloaded, ReplicaDied
 from gateway.runtimes.base import Replica, Resolved, Runtime
+from gateway.worker import parts
 from gateway.worker.frames import Payload
 
 log = logging.getLogger("turnout.servable")
@@ -41,7 +43,11 @@ class Servable:
         self._all_returned = asyncio.Event()
         self._all_returned.set()
         self._keepers: list[asyncio.Task[None]] = []
+        self._listeners: set[asyncio.Task[None]] = set()
+        self._batcher: Batcher | None = None
         self._pausing = 0
+        self.path = "plain"
+        self.proof: str | None = None  # None: not known yet
 
     @classmethod
     async def start(
@@ -63,6 +69,8 @@ class Servable:
                 raise LoadFailed(f"no process could be started for the model: {problem}") from problem
             raise
         servable._replicas.extend(replicas)
+        for replica in replicas:
+            servable._listen(replica)
         servable._keepers = [asyncio.create_task(servable._keep(replica)) for replica in replicas]
         servable.state = "ready"
         return servable
@@ -95,25 +103,34 @@ class Servable:
         up for longer than a restart, `ReplicaDied` when the one that worked on it died, `DeadlineExceeded` after
         `predict_timeout`; a replica that overran is replaced.
         """
+        key = None if self._batcher is None else parts.key(payload.meta)
         try:
             async with asyncio.timeout(self.config.predict_timeout_s):
-                while True:
-                    replica = await self._next_replica()
-                    try:
-                        return await replica.predict(payload)
-                    except ReplicaDied as death:
-                        if death.started:
-                            raise
-                    except asyncio.CancelledError:
-                        replica.given_up(self.config.predict_timeout_s)
-                        raise
-                    finally:
-                        self._advance()
+                if self._batcher is None or key is None:
+                    return await self._call(payload)
+                if self._batcher.waiting:
+                    self._refuse_what_cannot_be_done()
+                return await self._batcher.predict(key, payload)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"version {self.resolved.label} of endpoint {self.config.name!r} did not answer within its "
                 f"predict_timeout of {self.config.predict_timeout_s:g} s"
             ) from None
+
+    async def _call(self, payload: Payload) -> Payload:
+        """One call of one replica, and of another one if the first dies before it has begun."""
+        while True:
+            replica = await self._next_replica()
+            try:
+                return await replica.predict(payload)
+            except ReplicaDied as death:
+                if death.started:
+                    raise
+            except asyncio.CancelledError:
+                replica.given_up(self.config.predict_timeout_s)
+                raise
+            finally:
+                self._advance()
 
     async def retire(self) -> None:
         """Wait for the last lease, then close the replicas.
@@ -124,9 +141,10 @@ class Servable:
             return
         self.state = "draining"
         await self._all_returned.wait()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        watchers = [*self._keepers, *self._listeners]
+        for each in watchers:
+            each.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
         await asyncio.gather(*(replica.close() for replica in self._replicas), return_exceptions=True)
         self._replicas.clear()
         self.state = "closed"
@@ -168,8 +186,10 @@ class Servable:
         """Say at once what a place in the line could only say later."""
         if not self._replicas and self._pausing:
             raise NotReady(self._nothing_is_up())
-        waiting = len(self._line)
-        wait_s = waiting * max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
+        gathered = 0 if self._batcher is None else self._batcher.waiting
+        waiting = len(self._line) + gathered
+        calls = len(self._line) + bool(gathered)
+        wait_s = calls * max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
         if waiting >= self.config.max_queue or wait_s > self.config.predict_timeout_s:
             raise Overloaded(
                 f"endpoint {self.config.name!r} has {waiting} requests waiting, of max_queue {self.config.max_queue}, "
@@ -199,6 +219,7 @@ class Servable:
             log.warning("%s; bringing up another", self.last_error, extra=self._labels())
             replica, deaths = await self._replace(deaths)
             self._replicas.append(replica)
+            self._listen(replica)
             for _ in range(replica.room):
                 self._advance()
 
@@ -221,6 +242,27 @@ class Servable:
             await asyncio.sleep(seconds)
         finally:
             self._pausing -= 1
+
+    # Proving: what one replica finds holds for the version, for all have the same files.
+
+    def _listen(self, replica: Replica) -> None:
+        task = asyncio.create_task(self._learn(replica))
+        self._listeners.add(task)
+        task.add_done_callback(self._listeners.discard)
+
+    async def _learn(self, replica: Replica) -> None:
+        with contextlib.suppress(ReplicaDied):
+            found = await replica.proven()
+            self.path, self.proof = found.path, found.proof
+            if not found.joins:
+                self._batcher = None
+            elif self._batcher is None:
+                config = self.config
+                self._batcher = Batcher(self._call, self._slots, config.batch_max_rows, config.batch_max_wait_s)
+            log.info("answers", extra={**self._labels(), "path": found.path, "proof": found.proof})
+
+    def _slots(self) -> int:
+        return max(1, len(self._replicas))
 
     def _labels(self) -> dict[str, str]:
         return {"endpoint": self.config.name, "version": self.resolved.label}

@@ -36,6 +36,15 @@ class Resolved:
         return self.version.version if self.version else self.digest.removeprefix("sha256:")[:12]
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Which way a replica answers, whether requests may be joined into one call, and the proof, in words."""
+
+    path: str
+    joins: bool
+    proof: str
+
+
 class Replica(Protocol):
     """One loaded copy of a model."""
 
@@ -49,6 +58,9 @@ class Replica(Protocol):
 
     async def predict(self, payload: Payload) -> Payload:
         """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model."""
+
+    async def proven(self) -> Proven:
+        """Which way it answers, once that is known; from then on it does. Raises `ReplicaDied`."""
 
     def given_up(self, limit_s: float) -> None:
         """A caller waits no longer: if it works, or comes to work, on one request for *limit_s*, it is ended."""

@@ -18,13 +18,14 @@ from typing import Any, Self, cast
 from gateway.config import EndpointConfig
 from gateway.environments import Environment, ForkedProcess
 from gateway.errors import LoadFailed, ModelError, ReplicaDied
-from gateway.runtimes.base import Resolved
+from gateway.runtimes.base import Proven, Resolved
 from gateway.worker import frames
 from gateway.worker.frames import Payload
 
 log = logging.getLogger("turnout.replica")
 model_log = logging.getLogger("turnout.model")
 
+BATCH_TAG = "turnout.batch"
 CLOSE_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1 << 30
 MAX_LOG_LINE_BYTES = 16 << 10
@@ -50,6 +51,7 @@ class LocalReplica(asyncio.Protocol):
         self._last_id = 0
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
+        self._proven: asyncio.Future[Proven] = self._loop.create_future()
         self._progress: Callable[[str], None] = lambda _: None
         self._reason: str | None = None
         self._working_since = 0.0  # on the first of the unanswered
@@ -77,6 +79,8 @@ class LocalReplica(asyncio.Protocol):
             "path": str(resolved.path),
             "mlmodel": resolved.mlmodel,
             "memory_limit_bytes": config.memory_limit_bytes,
+            "joins": _joins(resolved, config),
+            "accelerates": config.accelerates,
         }
         self._transport.write(frames.encode(order))
         try:
@@ -98,6 +102,9 @@ class LocalReplica(asyncio.Protocol):
         self._unanswered[identity] = answer
         self._transport.write(frames.encode({"op": "predict", "id": identity, "meta": payload.meta}, payload.buffers))
         return await answer
+
+    async def proven(self) -> Proven:
+        return await asyncio.shield(self._proven)
 
     def given_up(self, limit_s: float) -> None:
         first = next(iter(self._unanswered), None)
@@ -159,6 +166,9 @@ class LocalReplica(asyncio.Protocol):
                 answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
         elif operation == "warming":
             self._progress("warming")
+        elif operation == "proven":
+            if not self._proven.done():
+                self._proven.set_result(Proven(header["path"], header["joins"], header["proof"]))
         elif self._loaded.done():
             return
         elif operation == "ready":
@@ -178,6 +188,9 @@ class LocalReplica(asyncio.Protocol):
         if not self._loaded.done():
             self._loaded.set_exception(LoadFailed(f"the process that loaded the model {how}"))
             self._loaded.exception()
+        if not self._proven.done():
+            self._proven.set_exception(ReplicaDied(self._last_words(how), started=False))
+            self._proven.exception()
         started = True
         for answer in self._unanswered.values():
             if not answer.done():
@@ -302,6 +315,12 @@ def sweep_abandoned() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _joins(resolved: Resolved, config: EndpointConfig) -> str:
+    """Whether requests may be joined: the endpoint's word, else the version's tag."""
+    tagged = None if resolved.version is None else resolved.version.tags.get(BATCH_TAG)
+    return tagged if config.batch == "auto" and tagged in ("on", "off") else config.batch
 
 
 def _phrase(status: int) -> str:

@@ -5,17 +5,23 @@ Loading runs in a thread of low priority. The file stands alone and runs on Pyth
 the other files as modules.
 """
 
+import itertools
 import json
 import os
 import selectors
 import socket
 import sys
 import threading
+import time
 import traceback
 from types import ModuleType
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 RECEIVE_BYTES = 256 << 10
+# A version that is not proven yet serves the plain way, which may be too slow for the load that the one before it
+# carried: so most proofs are done before it serves. A long one goes on between requests, in so much of the time.
+PROVING_AHEAD_S = 0.25
+PROVING_SHARE = 0.2
 OUT_OF_MEMORY_STATUS = 77
 
 
@@ -50,6 +56,8 @@ class Replica:
         self._lifetime = lifetime
         self._selector = selectors.DefaultSelector()
         self._loaded: Optional[Loaded] = None
+        self._proof: Optional[Iterator[Any]] = None
+        self._step_due_s = 0.0
         self._news, self._news_write = socket.socketpair()
 
     def serve(self) -> int:
@@ -58,8 +66,10 @@ class Replica:
         self._selector.register(self._news, selectors.EVENT_READ, self._tell)
         try:
             while True:
-                for key, _ in self._selector.select():
+                for key, _ in self._selector.select(self._until_step_s()):
                     key.data()
+                if self._until_step_s() == 0.0:
+                    self._prove_on()
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 1
 
@@ -88,9 +98,36 @@ class Replica:
             connection.sendall(self._answer(header, buffers))
         elif operation == "load":
             self._owner = connection
-            threading.Thread(target=self._load, args=(header,), name="load", daemon=True).start()
+            self._loader = threading.Thread(target=self._load, args=(header,), name="load", daemon=True)
+            self._loader.start()
         elif operation == "stop":
             self._stop()
+
+    def _until_step_s(self) -> Optional[float]:
+        return None if self._proof is None else max(0.0, self._step_due_s - time.monotonic())
+
+    def _prove_on(self) -> None:
+        """One step of the proof, and a pause in which nothing but requests is worked on."""
+        begun_s = time.monotonic()
+        proven = self._prove_until(self._proof, begun_s)
+        ended_s = time.monotonic()
+        self._step_due_s = ended_s + (ended_s - begun_s) * (1 / PROVING_SHARE - 1)
+        if proven is not None:
+            self._proof = None
+            self._owner.sendall(self._modules["frames"].encode(proven))
+
+    def _prove_until(self, proof: Any, stop_s: float) -> Optional[Dict[str, Any]]:
+        """At least one step, and more until *stop_s*; what is to be told once a way is proven, or is not."""
+        try:
+            found = next(proof)
+            while found is None and time.monotonic() < stop_s:
+                found = next(proof)
+        except Exception as problem:  # whatever it is, the plain way goes on
+            traceback.print_exc()
+            found = self._modules["accelerate"].Proven("plain", False, f"the proof failed: {_sentence(problem)}")
+        return (
+            None if found is None else {"op": "proven", "path": found.path, "joins": found.joins, "proof": found.proof}
+        )
 
     # Loading: a thread of low priority reports through a socket pair, and the main thread passes it on.
 
@@ -101,6 +138,12 @@ class Replica:
         try:
             self._modules["lifetime"].lower_priority_of_this_thread()
             self._loaded = load(self._modules, options, lambda: report({"op": "warming"}))
+            proof = self._loaded.prove(self._modules, options["joins"], options["accelerates"])
+            proven = self._prove_until(proof, time.monotonic() + PROVING_AHEAD_S)
+            if proven is not None:
+                report(proven)
+            else:
+                self._proof = proof  # the main thread's from here on
             report({"op": "ready"})
         except SystemExit as end:
             os._exit(end.code if isinstance(end.code, int) else 1)
@@ -110,24 +153,19 @@ class Replica:
 
     def _tell(self) -> None:
         for line in self._news.recv(RECEIVE_BYTES).splitlines():
-            self._owner.sendall(self._modules["frames"].encode(json.loads(line)))
+            news = json.loads(line)
+            if news["op"] == "ready":
+                self._loader.join()  # a thread of low priority that holds the interpreter would hold up predictions
+            self._owner.sendall(self._modules["frames"].encode(news))
 
     def _answer(self, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
         encode: Callable[..., bytes] = self._modules["frames"].encode
         assert self._loaded is not None, "a prediction came before the model was ready"
         try:
-            meta, answer = self._loaded.predict(header["meta"], buffers)
+            meta, answer = self._loaded.answer(header["meta"], buffers)
             return encode({"op": "answer", "id": header["id"], "meta": meta}, answer)
         except self._modules["tables"].Refused as refused:
-            return encode(
-                {
-                    "op": "error",
-                    "id": header["id"],
-                    "status": refused.status,
-                    "code": refused.error_code,
-                    "message": refused.message,
-                }
-            )
+            return encode({"op": "error", "id": header["id"], **_as_error(refused)})
         except MemoryError:
             print("out of memory during a prediction: this replica ends", file=sys.stderr, flush=True)
             os._exit(OUT_OF_MEMORY_STATUS)
@@ -136,22 +174,57 @@ class Replica:
 class Loaded:
     """A model and the tables that turn payloads into what it eats."""
 
-    def __init__(self, model: Any, tables: ModuleType, enforcement: ModuleType) -> None:
+    def __init__(self, model: Any, modules: Dict[str, ModuleType]) -> None:
         self._model = model
-        self._scorer = tables.Scorer(model.signature, enforcement)
-        self._failed = tables.model_failed
+        self._tables = modules["tables"]
+        self._parts = modules["parts"]
+        self._accelerate = modules["accelerate"]
+        self._scorer = self._tables.Scorer(model.signature, modules["enforcement"])
 
-    def predict(self, meta: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> Tuple[Dict[str, Any], List[Any]]:
+    def prove(self, modules: Dict[str, ModuleType], joins: str, accelerates: bool) -> Iterator[Any]:
+        """The steps of `accelerate.Prover`."""
+        prover = self._accelerate.Prover(self._model, self._scorer, self._parts, modules["samples"])
+        steps: Iterator[Any] = prover.steps(joins, accelerates)
+        return steps
+
+    def answer(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Tuple[Dict[str, Any], List[Any]]:
+        """The answer to one request, or to several that came as one. Raises `Refused`."""
+        return self._answer_parts(meta, buffers) if "parts" in meta else self._answer_one(meta, buffers)
+
+    def _answer_one(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Tuple[Dict[str, Any], List[Any]]:
         request = self._scorer.read(meta, buffers)
+        answer: Tuple[Dict[str, Any], List[Any]] = self._scorer.write(self._predict(request), request)
+        return answer
+
+    def _answer_parts(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Tuple[Dict[str, Any], List[Any]]:
+        """One call for all; where it fails, or its answer has not one entry a row, a call for each."""
+        edges = list(itertools.accumulate(meta["parts"], initial=0))
+        spans = list(zip(edges, edges[1:]))  # noqa: RUF007  # `pairwise` came after Python 3.9
         try:
-            output = self._model.predict(request.data, request.params)
+            output = self._predict(self._scorer.read(meta, buffers))
+            if self._accelerate.count_of(output) == edges[-1]:
+                whole: Tuple[Dict[str, Any], List[Any]] = self._scorer.write(output)
+                if whole[0]["kind"] == "tensor":
+                    return whole
+                return _in_parts([self._scorer.write(self._accelerate.rows_of(output, *span)) for span in spans])
+        except self._tables.Refused:
+            pass  # one of them is to blame, and hears so alone
+        return _in_parts([self._attempt(*self._parts.part(meta, buffers, *span)) for span in spans])
+
+    def _attempt(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Tuple[Dict[str, Any], List[Any]]:
+        try:
+            return self._answer_one(meta, buffers)
+        except self._tables.Refused as refused:
+            return {"kind": "error", **_as_error(refused)}, []
+
+    def _predict(self, request: Any) -> Any:
+        try:
+            return self._model.predict(request.data, request.params)
         except MemoryError:
             raise
         except Exception as problem:
             traceback.print_exc()
-            raise self._failed(problem) from None
-        answer: Tuple[Dict[str, Any], List[Any]] = self._scorer.write(output, request)
-        return answer
+            raise self._tables.model_failed(problem) from None
 
     def warm_up(self, enforcement: ModuleType) -> None:
         """Predict once on the input example, so that the first client does not pay for lazy set-up."""
@@ -171,6 +244,14 @@ class Loaded:
         self._model.predict(data, params)
 
 
+def _in_parts(answers: List[Tuple[Dict[str, Any], List[Any]]]) -> Tuple[Dict[str, Any], List[Any]]:
+    return {"kind": "parts", "parts": [meta for meta, _ in answers]}, [each for _, own in answers for each in own]
+
+
+def _as_error(refused: Any) -> Dict[str, Any]:
+    return {"status": refused.status, "code": refused.error_code, "message": refused.message}
+
+
 class WarmUpFailed(Exception):
     """The model loaded, and then could not predict on its own input example."""
 
@@ -182,7 +263,7 @@ def load(modules: Dict[str, ModuleType], options: Dict[str, Any], warming: Calla
     if numpy is not None:
         numpy.random.seed()  # or every replica would draw the numbers that its siblings draw
     model = modules["loader"].load(options["path"], options["mlmodel"])
-    loaded = Loaded(model, modules["tables"], modules["enforcement"])
+    loaded = Loaded(model, modules)
     warming()
     try:
         loaded.warm_up(modules["enforcement"])

@@ -119,7 +119,7 @@ def test_version_and_status(gateway):
     )
     assert endpoint["versions"] == [
         {"version": "1", "role": "primary", "share": 1.0, "state": "ready", "replicas": 1}
-        | {"digest": endpoint["versions"][0]["digest"]}
+        | {"digest": endpoint["versions"][0]["digest"], "path": "array+batch", "proof": "equal within 1e-09"}
     ]
 
 

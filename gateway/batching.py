@@ -1,0 +1,156 @@
+"""Requests that gather while a version computes, and go as one call when it is free. Nobody waits for company."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+
+from gateway.errors import ModelError
+from gateway.worker import parts
+from gateway.worker.frames import Payload
+
+Call = Callable[[Payload], Awaitable[Payload]]
+
+
+class _Waiting:
+    """One request until it is answered."""
+
+    __slots__ = ("answer", "batch", "payload", "rows")
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+        self.rows = parts.rows(payload.meta)
+        self.answer: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        self.batch: _Batch | None = None
+
+
+class _Batch:
+    """Requests that are on their way as one call."""
+
+    __slots__ = ("members", "task")
+
+    def __init__(self, members: list[_Waiting]) -> None:
+        self.members = members
+        self.task: asyncio.Task[None] | None = None
+
+
+class Batcher:
+    """Joins requests for one version. Everything happens on one event loop.
+
+    *call* answers one payload; *slots* says how many calls may be under way at once. At most *max_rows* rows go as one
+    call, unless one request alone has more. With *max_wait_s* a request waits so long for others to join it.
+    """
+
+    def __init__(self, call: Call, slots: Callable[[], int], max_rows: int, max_wait_s: float = 0.0) -> None:
+        self._call = call
+        self._slots = slots
+        self._max_rows = max_rows
+        self._max_wait_s = max_wait_s
+        self._groups: dict[Hashable, deque[_Waiting]] = {}  # the one that was begun first stands first
+        self._running = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self.waiting = 0
+
+    async def predict(self, key: Hashable, payload: Payload) -> Payload:
+        """The answer to *payload*, alone or in a call with others of the same key. Raises what *call* raises."""
+        if not self._groups and self._running < self._slots() and not self._max_wait_s:
+            return await self._at_once(payload)
+        mine = _Waiting(payload)
+        self._groups.setdefault(key, deque()).append(mine)
+        self.waiting += 1
+        if self._max_wait_s:
+            self._be_patient()
+        else:
+            self._start()
+        try:
+            return await mine.answer
+        except asyncio.CancelledError:
+            self._leave(key, mine)
+            raise
+
+    async def _at_once(self, payload: Payload) -> Payload:
+        """Nobody waits, and there is room: no task, no other turn of the loop."""
+        self._running += 1
+        try:
+            return await self._call(payload)
+        finally:
+            self._running -= 1
+            self._start()
+
+    def _be_patient(self) -> None:
+        """Start when the rows are enough, or when the first of those who wait has waited long enough."""
+        if self._is_full():
+            self._start()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(self._max_wait_s, self._patience_ends)
+
+    def _patience_ends(self) -> None:
+        self._patience = None
+        self._start()
+
+    def _is_full(self) -> bool:
+        return any(sum(each.rows for each in group) >= self._max_rows for group in self._groups.values())
+
+    def _start(self) -> None:
+        while self._groups and self._running < self._slots() and (self._patience is None or self._is_full()):
+            batch = _Batch(self._take())
+            for each in batch.members:
+                each.batch = batch
+            self._running += 1
+            batch.task = asyncio.create_task(self._run(batch))
+
+    def _take(self) -> list[_Waiting]:
+        key, group = next(iter(self._groups.items()))
+        taken = [group.popleft()]
+        rows = taken[0].rows
+        while group and rows + group[0].rows <= self._max_rows:
+            rows += group[0].rows
+            taken.append(group.popleft())
+        del self._groups[key]
+        if group:
+            self._groups[key] = group  # behind the others, whose turn it is now
+        self.waiting -= len(taken)
+        return taken
+
+    async def _run(self, batch: _Batch) -> None:
+        try:
+            await self._answer(batch.members)
+        except asyncio.CancelledError:
+            raise  # nobody waits any more
+        except Exception as problem:  # it is everybody's
+            for each in batch.members:
+                if not each.answer.done():
+                    each.answer.set_exception(problem)
+        finally:
+            self._running -= 1
+            self._start()
+
+    async def _answer(self, members: list[_Waiting]) -> None:
+        if len(members) == 1:
+            answers = [await self._call(members[0].payload)]
+        else:
+            meta, buffers = parts.join([each.payload for each in members])
+            whole = await self._call(Payload(meta, tuple(buffers)))
+            cuts = parts.cut(whole.meta, whole.buffers, [each.rows for each in members])
+            answers = [Payload(own, tuple(its_buffers)) for own, its_buffers in cuts]
+        for each, answer in zip(members, answers, strict=True):
+            if each.answer.done():
+                continue
+            if answer.meta["kind"] == "error":
+                each.answer.set_exception(
+                    ModelError(answer.meta["message"], answer.meta["code"], answer.meta["status"])
+                )
+            else:
+                each.answer.set_result(answer)
+
+    def _leave(self, key: Hashable, mine: _Waiting) -> None:
+        """A caller gives up. A call that nobody waits for any more is given up too."""
+        if mine.batch is None:
+            group = self._groups[key]
+            group.remove(mine)
+            self.waiting -= 1
+            if not group:
+                del self._groups[key]
+        elif mine.batch.task is not None and all(each.answer.done() for each in mine.batch.members):
+            mine.batch.task.cancel()

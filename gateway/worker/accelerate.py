@@ -1,0 +1,180 @@
+"""Faster ways to the same answers, each used only once it is proven: requests joined, and arrays for tables.
+
+A proof compares answers on the input example's rows and on others like them, in steps of about a request each. The
+file stands alone and runs on Python 3.9; numpy and pandas are the model's own.
+"""
+
+import sys
+import warnings
+from types import ModuleType
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+JOINED_ROWS = 16
+CHUNKS = (1, 2, 7, 64, 256, 694)
+ARRAY_ROWS = sum(CHUNKS)
+CLOSE = 1e-9
+
+
+class Proven(NamedTuple):
+    """What was found: the name of the way, whether requests may be joined, and in words why, or why not."""
+
+    path: str
+    joins: bool
+    proof: str
+
+
+class Differs(Exception):
+    """Two ways gave two answers; the message says where."""
+
+
+class Prover:
+    """Proves ways for one model; `steps` is to be run to its end, and each step takes about as long as a request."""
+
+    def __init__(self, model: Any, scorer: Any, parts: ModuleType, samples: ModuleType) -> None:
+        self._model = model
+        self._scorer = scorer
+        self._parts = parts
+        self._samples = samples
+
+    def steps(self, joins: str, accelerates: bool) -> Iterator[Optional[Proven]]:
+        """None after each step but the last. *joins* is `auto`, `on` or `off`; the scorer uses arrays from then on."""
+        estimator = row_wise(self._model)
+        if joins == "off" or (estimator is None and joins == "auto"):
+            why = "batching is off" if joins == "off" else "not known to predict row by row"
+            yield Proven("plain", False, why)
+            return
+        sample = self._sample(estimator)
+        if sample is None:
+            yield Proven("plain", False, "no rows to prove it on: the model has no input example that fits")
+            return
+        try:
+            exact = True
+            for is_equal in self._join(*sample):
+                exact = exact and is_equal
+                yield None
+        except Differs as found:
+            yield Proven("plain", False, f"joined requests would be answered otherwise: {found}")
+            return
+        proof = "equal" if exact else f"equal within {CLOSE:g}"
+        path = "plain"
+        if accelerates and estimator is not None and self._scorer.takes_arrays(*sample):
+            try:
+                for _ in self._array(*sample):
+                    yield None
+                self._scorer.use_arrays()
+                path = "array"
+            except Differs as found:
+                proof += f"; arrays differ: {found}"
+        yield Proven(f"{path}+batch", True, proof)
+
+    def _sample(self, estimator: Any) -> Any:
+        example = self._model.input_example()
+        data = None if example is None else example[0]
+        try:
+            return self._samples.draw(self._model.signature or {}, data, estimator, ARRAY_ROWS)
+        except Exception as problem:
+            print(f"no rows to prove a faster way on: {problem}", file=sys.stderr)
+            return None
+
+    def _join(self, meta: Dict[str, Any], buffers: List[Any]) -> Iterator[bool]:
+        """Each row alone against all of them as one call; says of each whether it is equal to the last bit."""
+        whole = self._predict(*self._parts.part(meta, buffers, 0, JOINED_ROWS))
+        yield True
+        for at in range(JOINED_ROWS):
+            alone = self._predict(*self._parts.part(meta, buffers, at, at + 1))
+            yield _compare(rows_of(whole, at, at + 1), alone, f"row {at}")
+
+    def _array(self, meta: Dict[str, Any], buffers: List[Any]) -> Iterator[None]:
+        """The same rows as the same calls, once as a table and once as an array, equal to the last bit."""
+        start = 0
+        for size in CHUNKS:
+            stop = start + size
+            rows = self._parts.part(meta, buffers, start, stop)
+            table = self._predict(*rows)
+            values = self._scorer.array(*rows)
+            array = self._call(values, None)
+            if not _compare(table, array, f"rows {start} to {stop}"):
+                raise Differs(f"rows {start} to {stop} in the last bits")
+            start = stop
+            yield
+
+    def _predict(self, meta: Dict[str, Any], buffers: List[Any]) -> Any:
+        request = self._scorer.read(meta, buffers)
+        return self._call(request.data, request.params)
+
+    def _call(self, data: Any, params: Optional[Dict[str, Any]]) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # nobody asked for these rows
+                return self._model.predict(data, params)
+        except MemoryError:
+            raise
+        except Exception as problem:
+            raise Differs(f"{type(problem).__name__} on rows that the signature allows") from None
+
+
+def row_wise(model: Any) -> Any:
+    """The estimator, when it is scikit-learn's own through and through and so predicts row by row; else None.
+
+    A function or a class of somebody else inside of it could look at all rows at once.
+    """
+    estimator = model.unwrap()
+    if not _is_sklearns(estimator):
+        return None
+    try:
+        inner = estimator.get_params(deep=True).values()
+    except Exception:
+        return None
+    return estimator if all(_is_harmless(each) for each in inner) else None
+
+
+def _is_sklearns(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "sklearn"
+
+
+def _is_harmless(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_harmless(each) for each in value)
+    if isinstance(value, dict):
+        return all(_is_harmless(each) for each in value.values())
+    if callable(value) and not isinstance(value, type):
+        return _is_sklearns(value) or type(value).__name__ == "ufunc"  # numpy's, which work value by value
+    return (not hasattr(value, "predict") and not hasattr(value, "transform")) or _is_sklearns(value)
+
+
+def rows_of(output: Any, start: int, stop: int) -> Any:
+    """Some rows of what a model answered. Raises `Differs` for an answer that has none."""
+    if hasattr(output, "iloc"):
+        return output.iloc[start:stop]
+    if isinstance(output, list) or getattr(output, "ndim", None):
+        return output[start:stop]
+    raise Differs(f"the model answers a {type(output).__name__}, which has no rows")
+
+
+def count_of(output: Any) -> int:
+    """How many rows an answer has, -1 for none at all."""
+    if hasattr(output, "iloc") or isinstance(output, list) or getattr(output, "ndim", None):
+        return len(output)
+    return -1
+
+
+def _compare(one: Any, other: Any, where: str) -> bool:
+    """Whether they are equal to the last bit. Raises `Differs` where they are not even close, or not alike."""
+    import numpy
+
+    if type(one) is not type(other):
+        raise Differs(f"{where}: {type(one).__name__} and {type(other).__name__}")
+    first, second = numpy.asarray(one), numpy.asarray(other)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        raise Differs(f"{where}: {first.dtype} {first.shape} and {second.dtype} {second.shape}")
+    if first.dtype.kind != "f":
+        if not bool(numpy.all(first == second)):
+            raise Differs(where)
+        return True
+    if first.tobytes() == second.tobytes():
+        return True
+    with numpy.errstate(invalid="ignore"):
+        apart = numpy.abs(first - second) > CLOSE * numpy.maximum(numpy.abs(first), numpy.abs(second))
+    if bool(numpy.any(apart)) or not numpy.array_equal(numpy.isnan(first), numpy.isnan(second)):
+        raise Differs(where)
+    return False

@@ -1,0 +1,127 @@
+"""Requests joined by a real gateway: the same answers, one bad request alone, and `/status` that says which way."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+import pandas
+import pytest
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+import registry
+from tests.e2e.gateways import eventually
+
+RANDOM = numpy.random.RandomState(7)
+DATA = pandas.DataFrame(RANDOM.rand(60, 3), columns=["a", "b", "c"])
+TARGET = DATA.to_numpy() @ [1.0, -2.0, 3.0]
+FOREST = RandomForestRegressor(50, random_state=0).fit(DATA, TARGET)
+CLASSES = RandomForestClassifier(50, random_state=0).fit(DATA, numpy.where(TARGET > 0.8, "high", "low"))
+TOO_LARGE = 1e300  # for a tree's 32 bits: scikit-learn refuses it
+
+
+def body(table):
+    return {"dataframe_split": {"columns": list(table.columns), "data": table.to_numpy().tolist()}}
+
+
+@pytest.fixture
+def served(serve, add, client):
+    """Serve a model and wait for its proof; gives the gateway and the primary's entry in `/status`."""
+
+    def served(model, *flags, tag=None):
+        version = add(model, signature=registry.infer_signature(DATA), input_example=DATA.head(3))
+        if tag:
+            client.set_model_version_tag("m", version, "turnout.batch", tag)
+        client.set_registered_model_alias("m", "champion", version)
+        gateway = serve(*flags).ready()
+
+        def proven():
+            row = gateway.status()["versions"][0]
+            return row["proof"] is not None and row
+
+        return gateway, eventually(proven, "a proof")
+
+    return served
+
+
+def ask_together(gateway, bodies):
+    """All at once, each on a connection of its own."""
+    together = threading.Barrier(len(bodies))
+
+    def ask(each):
+        together.wait(30)
+        return gateway.client.post("/invocations", json=each)
+
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        return list(threads.map(ask, bodies))
+
+
+@pytest.mark.parametrize("model", [FOREST, CLASSES], ids=["numbers", "labels"])
+def test_everybody_gets_the_answers_to_their_own_rows(served, model):
+    """Requests of one to five rows at once, several times over; numbers come in one array, labels in parts."""
+    gateway, row = served(model)
+    tables = [DATA.iloc[at : at + 1 + at % 5] for at in range(24)]
+
+    for _ in range(5):
+        for table, answer in zip(tables, ask_together(gateway, [body(each) for each in tables]), strict=True):
+            assert answer.status_code == 200, answer.text
+            assert answer.json() == {"predictions": model.predict(table).tolist()}
+
+    assert (row["path"], row["proof"]) == ("array+batch", "equal")
+
+
+def test_one_bad_request_fails_alone(served):
+    """The refused one gets what it gets when nobody else asks, and the others their answers."""
+    gateway, _ = served(FOREST)
+    bad = body(DATA.head(1).assign(a=TOO_LARGE))
+    alone = gateway.client.post("/invocations", json=bad)
+    bodies = [bad if at % 4 == 0 else body(DATA.iloc[at : at + 1]) for at in range(16)]
+
+    for _ in range(5):
+        for at, answer in enumerate(ask_together(gateway, bodies)):
+            if at % 4 == 0:
+                assert (answer.status_code, answer.json()) == (400, alone.json())
+            else:
+                assert answer.json() == {"predictions": FOREST.predict(DATA.iloc[at : at + 1]).tolist()}
+    assert "too large" in alone.json()["message"]
+
+
+class Whole(registry.PythonModel):
+    """Tells how many rows it was shown."""
+
+    def predict(self, context, model_input, params=None):
+        return numpy.full(len(model_input), float(len(model_input)))
+
+
+def test_a_model_that_sees_its_neighbours_is_never_joined(served):
+    """Its author may claim what he likes: every request sees its own rows only."""
+    gateway, row = served(Whole(), tag="on")
+    answers = ask_together(gateway, [body(DATA.head(1 + at % 3)) for at in range(24)])
+
+    assert [each.json()["predictions"][0] for each in answers] == [1.0 + at % 3 for at in range(24)]
+    assert row["path"] == "plain"
+    assert "otherwise" in row["proof"]
+
+
+def test_a_replica_that_is_replaced_proves_again(served):
+    """After a kill the new one answers alike, and the version is joined as before."""
+    gateway, _ = served(FOREST)
+    for each in gateway.replicas():
+        each.kill()
+    bodies = [body(DATA.iloc[at : at + 1]) for at in range(8)]
+
+    def all_answered():
+        answers = ask_together(gateway, bodies)
+        return all(each.status_code == 200 for each in answers) and answers
+
+    answers = eventually(all_answered, "answers of the new replica")
+    assert [each.json()["predictions"] for each in answers] == [
+        FOREST.predict(DATA.iloc[at : at + 1]).tolist() for at in range(8)
+    ]
+    eventually(lambda: gateway.log().count("equal") >= 2, "a second proof in the log")
+
+
+def test_told_not_to(served):
+    """`--batch off` leaves every request alone, and `/status` says why."""
+    _, row = served(FOREST, "--batch", "off")
+
+    assert (row["path"], row["proof"]) == ("plain", "batching is off")
