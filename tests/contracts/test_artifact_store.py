@@ -10,6 +10,7 @@ import pytest
 from registry.artifacts import Entry, FileDigest
 from registry.errors import AlreadyExists, InvalidParameter, NotFound
 from registry.stores import open_store
+from tests.gcs import server as gcs
 from tests.s3.server import make_bucket, s3_server, settings
 
 NUMBERS = itertools.count(1)
@@ -24,15 +25,26 @@ def s3_address(tmp_path_factory):
         yield address
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(scope="session")
+def gcs_address():
+    """The address of a server that speaks as Google Cloud Storage does."""
+    with gcs.gcs_server() as address:
+        yield address
+
+
+@pytest.fixture(params=["local", "s3", "gs"])
 def store(request, tmp_path, monkeypatch):
     """An empty store of each kind."""
     if request.param == "local":
         return open_store(str(tmp_path / "root"))
+    bucket = f"bucket{next(NUMBERS)}"
+    if request.param == "gs":
+        for name, value in gcs.settings(request.getfixturevalue("gcs_address")).items():
+            monkeypatch.setenv(name, value)
+        return open_store(f"gs://{bucket}/some/prefix")
     address = request.getfixturevalue("s3_address")
     for name, value in settings(address).items():
         monkeypatch.setenv(name, value)
-    bucket = f"bucket{next(NUMBERS)}"
     make_bucket(address, bucket)
     return open_store(f"s3://{bucket}/some/prefix")
 
