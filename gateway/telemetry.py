@@ -105,6 +105,7 @@ def logging_to(descriptor: int, style: str) -> Iterator[None]:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # one line for each look at a registry
     writer.start()
     try:
         yield

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route as StarletteRoute
 
 from registry.core import ServedRegistry
-from registry.errors import RegistryError
+from registry.errors import RegistryError, Unavailable
 from registry.server import aliases, experiments, gateways, logged_models, metrics, models, runs, webhooks
 from registry.server.artifacts import routes as artifact_routes
 from registry.server.bodies import ClientGone, Receive, read_body
@@ -123,7 +123,8 @@ class RegistryServer:
         await receive()
         self._feed.start()
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        with contextlib.suppress(asyncio.CancelledError):  # told to stop at once, which is no failure either
+            await receive()
         self._feed.stop()
         self._crew.close()
         self._file_threads.close()
@@ -133,7 +134,7 @@ class RegistryServer:
         began = time.perf_counter()
         method: str = scope["method"]
         headers = dict(scope["headers"])
-        label, found = "other", None
+        label, found, place = "other", None, None
         try:
             path: bytes = scope["raw_path"]
             place = self._table.find(path)
@@ -150,6 +151,10 @@ class RegistryServer:
                 found = await self._answer(route, scope, headers, place.fields, receive)
         except ClientGone:
             return
+        except asyncio.CancelledError:  # the server was told to stop at once; it has nothing else to cancel for
+            if place is None:
+                return
+            found = refusal(Unavailable("the server is stopping; try again"))
         except RegistryError as problem:
             found = refusal(problem)
         self._metrics.count(method if label != "other" else "any", label, found.status, time.perf_counter() - began)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 
 QUEUED_LINES = 10_000
-CHATTY = ("alembic", "uvicorn.error")
+CHATTY = ("alembic", "httpx2", "uvicorn.error")
 
 
 class Lines(logging.Formatter):

@@ -97,6 +97,21 @@ def test_graceful_end(start: Start, number: int) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+def test_told_twice(start: Start) -> None:
+    """The second signal ends it at once, and that is no failure to be reported."""
+    server = start().ready()
+    stalled = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    stalled.sendall(b"POST /api/2.0/mlflow/registered-models/create HTTP/1.1\r\nHost: localhost\r\n")
+    stalled.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+    server.ask("GET", "/health")  # answered after the request was taken, which holds up a graceful end
+    server.process.send_signal(signal.SIGTERM)
+    while "stopping" not in server.log.read_text():
+        time.sleep(0.01)
+    assert server.end() == 0
+    stalled.close()
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_refused_before_it_listens(start: Start, tmp_path: Path) -> None:
     """What cannot be served is told in a sentence: a taken port, an open address, a server, models."""
     server = start().ready()
