@@ -23,6 +23,7 @@ from gateway import inference
 from gateway.bodies import Receive, read_body
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
+from gateway.metrics import CONTENT_TYPE, Exposition
 from gateway.protocols.mlflow import MlflowDialect
 from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Resolved
@@ -42,17 +43,21 @@ REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 class Gateway:
     """The ASGI application."""
 
-    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, max_body_bytes: int) -> None:
+    def __init__(
+        self, endpoints: EndpointTable, reconciler: Reconciler, max_body_bytes: int, metrics: Exposition
+    ) -> None:
         self.is_draining = False
         self._endpoints = endpoints
         self._reconciler = reconciler
         self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
         self._router = Starlette(
             routes=[
                 Route("/ping", self._ping),
                 Route("/health", self._ping),
                 Route("/version", self._version),
                 Route("/status", self._status),
+                Route("/metrics", self._show_metrics),
             ],
             exception_handlers={HTTPException: _http_error},
         )
@@ -129,6 +134,9 @@ class Gateway:
 
     async def _version(self, _: Request) -> Response:
         return PlainTextResponse(installed_version("turnout"))
+
+    async def _show_metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def _status(self, _: Request) -> Response:
         return JSONResponse(

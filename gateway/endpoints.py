@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.config import EndpointConfig
 from gateway.errors import NoSuchEndpoint
+from gateway.meters import Meters
 from gateway.servable import Servable
 from gateway.split import Split
 from registry import ModelUri
@@ -77,6 +78,7 @@ class Endpoint:
         self.last_change: Change | None = None
         self.last_error: Failure | None = None
         self.stale = False
+        self.meters = Meters()
 
     @property
     def name(self) -> str:
@@ -92,6 +94,14 @@ class Endpoint:
         if self.split is not None:
             return "updating" if self.incoming else "serving"
         return "failed" if self.last_error is not None else "starting"
+
+    def servables(self) -> Iterator[tuple[Servable, str]]:
+        """Every version that serves or finishes what it began, with its role."""
+        if self.split is not None:
+            for servable, role, _ in self.split.shares():
+                yield servable, role
+        for servable in self.draining:
+            yield servable, "previous"
 
     def as_json(self) -> dict[str, Any]:
         """The endpoint's entry in `/status`."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
+from time import perf_counter
 
 from gateway.endpoints import Endpoint
 from gateway.errors import NoSuchEndpoint, NotReady
+from gateway.meters import outcome_of
 from gateway.servable import Servable
 from gateway.worker.frames import Payload
 
@@ -21,12 +23,21 @@ async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None
     """
     split = endpoint.split
     if split is None:
+        endpoint.meters.of("", "").count("unavailable", 0.0)
         raise NotReady(f"endpoint {endpoint.name!r} has no version to serve yet: {_why(endpoint)}")
     servable, role = split.pick(random()) if version is None else _pinned(endpoint, version)
+    meter = endpoint.meters.of(servable.resolved.label, role)
+    begun_s = perf_counter()
     # No await between reading the split and taking the lease: a swap cannot slip in between, so a leased
     # servable is never one that has been retired.
-    with servable.lease():
-        return await servable.predict(decode(servable)), servable, role
+    try:
+        with servable.lease():
+            answer = await servable.predict(decode(servable))
+    except BaseException as problem:
+        meter.count(outcome_of(problem), perf_counter() - begun_s)
+        raise
+    meter.count("ok", perf_counter() - begun_s)
+    return answer, servable, role
 
 
 def _pinned(endpoint: Endpoint, version: str) -> tuple[Servable, str]:

@@ -35,6 +35,7 @@ class Servable:
         self.state = "starting"
         self.last_error: str | None = None
         self.requests = 0
+        self.calls = 0
         self.errors = 0
         self._runtime = runtime
         self._replicas: list[Replica] = []
@@ -80,6 +81,16 @@ class Servable:
         """How many are up at this moment."""
         return len(self._replicas)
 
+    @property
+    def leases(self) -> int:
+        """Requests that keep it open."""
+        return self._leases
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no replica has been given yet."""
+        return len(self._line) + (0 if self._batcher is None else self._batcher.waiting)
+
     @contextlib.contextmanager
     def lease(self) -> Iterator[Self]:
         """Keep it open for the length of the block, which is one request and counted as such."""
@@ -121,6 +132,7 @@ class Servable:
         """One call of one replica, and of another one if the first dies before it has begun."""
         while True:
             replica = await self._next_replica()
+            self.calls += 1
             try:
                 return await replica.predict(payload)
             except ReplicaDied as death:
@@ -187,7 +199,7 @@ class Servable:
         if not self._replicas and self._pausing:
             raise NotReady(self._nothing_is_up())
         gathered = 0 if self._batcher is None else self._batcher.waiting
-        waiting = len(self._line) + gathered
+        waiting = self.waiting
         calls = len(self._line) + bool(gathered)
         wait_s = calls * max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
         if waiting >= self.config.max_queue or wait_s > self.config.predict_timeout_s:

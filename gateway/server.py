@@ -21,6 +21,8 @@ from gateway.config import Settings
 from gateway.connections import protocol_class, raise_descriptor_limit
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import CannotListen
+from gateway.meters import LoopLag
+from gateway.metrics import Exposition
 from gateway.reconciler import Reconciler
 from gateway.runtimes.local import LocalRuntime
 from registry import ModelUri, Unavailable, connect
@@ -63,10 +65,12 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
     endpoints = [Endpoint(config) for config in settings.endpoints]
     async with LocalRuntime() as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
-        gateway = Gateway(EndpointTable(endpoints, settings.default_endpoint), reconciler, settings.max_body_bytes)
+        table, lag = EndpointTable(endpoints, settings.default_endpoint), LoopLag()
+        gateway = Gateway(table, reconciler, settings.max_body_bytes, Exposition(table, reconciler, lag))
         server = _Uvicorn(_uvicorn_config(gateway, settings))
         async with (
             _background(reconciler.run(), stop),
+            _background(lag.watch(), stop),
             _background(server.serve(sockets=[listener]), stop) as serving,
             _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.swapped), stop),
         ):

@@ -146,6 +146,18 @@ def test_decisions_are_listed():
     assert [each.name for each in folder.glob("0*.md") if f"({each.name})" not in listed] == []
 
 
+def test_metrics_are_documented():
+    """Every metric of the gateway stands in docs/reference/http.md, a counter with the suffix that it is shown with."""
+    source = (ROOT / "gateway" / "metrics.py").read_text()
+    counters = [f"turnout_{name}_total" for name in re.findall(r'_counter\("(\w+)"', source)]
+    gauges = [f"turnout_{name}" for name in re.findall(r'_gauge\("(\w+)"', source)]
+    text = (ROOT / "docs" / "reference" / "http.md").read_text()
+
+    assert len(counters) > 2
+    assert len(gauges) > 5
+    assert [each for each in [*counters, *gauges] if f"| `{each}` |" not in text] == []
+
+
 def test_dependencies_have_a_reason():
     """Every dependency of pyproject.toml stands in the decision about dependencies."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
