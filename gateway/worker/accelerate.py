@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 JOINED_ROWS = 16
-CHUNKS = (1, 2, 7, 64, 256, 694)
+CHUNKS = (1, 2, 7, 64, *[128] * 8)  # over a thousand rows, and no step that would hold up a request for long
 ARRAY_ROWS = sum(CHUNKS)
 CLOSE = 1e-9
 
