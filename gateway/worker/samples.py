@@ -30,7 +30,7 @@ def draw(signature: Dict[str, Any], example: Any, estimator: Any, count: int) ->
     import numpy
 
     inputs = signature.get("inputs") or []
-    shown = _columns_of(example, inputs)
+    shown = None if example is None else _columns_of(example[:count], inputs)
     if not inputs or (estimator is None and shown is None):
         return None
     if inputs[0]["type"] == "tensor":
@@ -120,7 +120,7 @@ def _flat(members: Any) -> List[Any]:
 
 def _columns_of(example: Any, inputs: List[Dict[str, Any]]) -> Optional[List[List[Any]]]:
     """The example's values by column, in the signature's order; None where it is no table of complete rows."""
-    if example is None or not len(example):
+    if not len(example):
         return None
     if hasattr(example, "columns"):
         names = [each.get("name") for each in inputs]

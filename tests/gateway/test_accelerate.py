@@ -159,6 +159,30 @@ def test_rows_cover_the_trees(tmp_path):
         assert set(drawn[:, at]) & set(found)
 
 
+def test_an_example_of_many_rows_gives_as_many_as_are_wanted():
+    """The first of them, whatever else is drawn."""
+    example = pandas.DataFrame({"a": numpy.arange(5000.0)})
+
+    meta, (buffer,) = samples.draw({"inputs": [{"name": "a", "type": "double"}]}, example, LinearRegression(), 100)
+
+    assert meta["rows"] == 100
+    assert numpy.frombuffer(buffer).tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("example", [{"a": [1.0]}, "text", [1.0, 2.0], 5])
+def test_an_example_that_is_no_table_is_left_out(tmp_path, example):
+    """Whatever a model brings along, its proof is made on other rows or not at all, and it is served."""
+    model = LinearRegression().fit(NUMBERS, TARGET)
+    registry.save_model(tmp_path / "model", model, signature=registry.infer_signature(NUMBERS))
+    loaded = loader.load(str(tmp_path / "model"), read_mlmodel(tmp_path / "model"))
+    loaded.input_example = lambda: (example, None)
+    prover = accelerate.Prover(loaded, tables.Scorer(loaded.signature, enforcement), parts, samples)
+
+    *_, found = prover.steps("auto", True)
+
+    assert found.path in ("plain", "array+batch")
+
+
 @pytest.mark.parametrize("kind", ["long", "integer", "boolean", "float"])
 def test_rows_have_the_signatures_types(kind):
     """Whole numbers within the type, and no example needed."""
