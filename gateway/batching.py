@@ -52,9 +52,14 @@ class Batcher:
         self._patience: asyncio.TimerHandle | None = None
         self.waiting = 0
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a request that comes now goes at once."""
+        return not self._groups and self._running < self._slots()
+
     async def predict(self, key: Hashable, payload: Payload) -> Payload:
         """The answer to *payload*, alone or in a call with others of the same key. Raises what *call* raises."""
-        if not self._groups and self._running < self._slots() and not self._max_wait_s:
+        if self.is_free and not self._max_wait_s:
             return await self._at_once(payload)
         mine = _Waiting(payload)
         self._groups.setdefault(key, deque()).append(mine)

@@ -119,7 +119,7 @@ class Servable:
             async with asyncio.timeout(self.config.predict_timeout_s):
                 if self._batcher is None or key is None:
                     return await self._call(payload)
-                if self._batcher.waiting:
+                if not self._batcher.is_free:
                     self._refuse_what_cannot_be_done()
                 return await self._batcher.predict(key, payload)
         except TimeoutError:

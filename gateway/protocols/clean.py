@@ -19,18 +19,11 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from gateway.worker.frames import Payload
+from gateway.worker.samples import DTYPES as COLUMN_DTYPES
 
 Reader = Callable[[bytes], Payload | None]
 NOT_CLEAN = (ValueError, TypeError, OverflowError, RecursionError, struct.error)  # msgspec's are ValueErrors
 
-COLUMN_DTYPES = {
-    "double": "float64",
-    "float": "float32",
-    "long": "int64",
-    "integer": "int32",
-    "boolean": "bool",
-    "string": "str",
-}
 CODES = {
     "float64": "d",
     "float32": "f",

@@ -7,7 +7,7 @@ file stands alone and runs on Python 3.9; numpy and pandas are the model's own.
 import sys
 import warnings
 from types import ModuleType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
 
 JOINED_ROWS = 16
 CHUNKS = (1, 2, 7, 64, *[128] * 8)  # over a thousand rows, and no step that would hold up a request for long
@@ -39,7 +39,9 @@ class Prover:
     def steps(self, joins: str, accelerates: bool) -> Iterator[Optional[Proven]]:
         """None after each step but the last. *joins* is `auto`, `on` or `off`; the scorer uses arrays from then on."""
         estimator = row_wise(self._model)
-        if joins == "off" or (estimator is None and joins == "auto"):
+        may_join = joins == "on" or (joins == "auto" and estimator is not None)
+        may_take_arrays = accelerates and estimator is not None
+        if not (may_join or may_take_arrays):
             why = "batching is off" if joins == "off" else "not known to predict row by row"
             yield Proven("plain", False, why)
             return
@@ -47,25 +49,30 @@ class Prover:
         if sample is None:
             yield Proven("plain", False, "no rows to prove it on: the model has no input example that fits")
             return
+        is_joined, joining = (yield from self._joined(sample)) if may_join else (False, "batching is off")
+        is_array, arrays = (yield from self._arrays(sample)) if may_take_arrays else (False, "")
+        path = ("array" if is_array else "plain") + ("+batch" if is_joined else "")
+        yield Proven(path, is_joined, f"{joining}; {arrays}" if arrays else joining)
+
+    def _joined(self, sample: Any) -> Generator[None, None, Tuple[bool, str]]:
+        exact = True
         try:
-            exact = True
             for is_equal in self._join(*sample):
                 exact = exact and is_equal
-                yield None
+                yield
         except Differs as found:
-            yield Proven("plain", False, f"joined requests would be answered otherwise: {found}")
-            return
-        proof = "equal" if exact else f"equal within {CLOSE:g}"
-        path = "plain"
-        if accelerates and estimator is not None and self._scorer.takes_arrays(*sample):
-            try:
-                for _ in self._array(*sample):
-                    yield None
-                self._scorer.use_arrays()
-                path = "array"
-            except Differs as found:
-                proof += f"; arrays differ: {found}"
-        yield Proven(f"{path}+batch", True, proof)
+            return False, f"joined requests would be answered otherwise: {found}"
+        return True, "equal" if exact else f"equal within {CLOSE:g}"
+
+    def _arrays(self, sample: Any) -> Generator[None, None, Tuple[bool, str]]:
+        if not self._scorer.takes_arrays(*sample):
+            return False, ""
+        try:
+            yield from self._array(*sample)
+        except Differs as found:
+            return False, f"arrays differ: {found}"
+        self._scorer.use_arrays()
+        return True, ""
 
     def _sample(self, estimator: Any) -> Any:
         example = self._model.input_example()

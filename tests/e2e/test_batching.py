@@ -122,6 +122,20 @@ def test_a_replica_that_is_replaced_proves_again(served):
 
 def test_told_not_to(served):
     """`--batch off` leaves every request alone, and `/status` says why."""
-    _, row = served(FOREST, "--batch", "off")
+    _, row = served(FOREST, "--batch", "off", "--accelerate", "off")
 
     assert (row["path"], row["proof"]) == ("plain", "batching is off")
+
+
+def test_nobody_waits_where_nobody_may(served):
+    """With `--max-queue 0` whoever finds the model busy is refused at once, joined requests or not."""
+    gateway, row = served(FOREST, "--max-queue", "0")
+
+    def some_refused():
+        answers = ask_together(gateway, [body(DATA)] * 24)
+        assert {each.status_code for each in answers} <= {200, 429}
+        waiting = "0 requests waiting, of max_queue 0"
+        return any(each.status_code == 429 and waiting in each.text for each in answers)
+
+    assert row["path"] == "array+batch"
+    eventually(some_refused, "a refusal")

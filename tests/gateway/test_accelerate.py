@@ -116,7 +116,6 @@ def test_arrays_are_used_once_proven(tmp_path):
         (Dice(), "on", "answered otherwise"),
         (Centred(), "auto", "not known to predict row by row"),
         (make_pipeline(FunctionTransformer(centre), LinearRegression()).fit(NUMBERS, TARGET), "auto", "not known"),
-        (LinearRegression().fit(NUMBERS, TARGET), "off", "batching is off"),
     ],
 )
 def test_what_is_not_proven_stays_plain(tmp_path, model, joins, why):
@@ -140,6 +139,14 @@ def test_without_acceleration(tmp_path):
 
     assert found[:2] == ("plain+batch", True)
     assert scorer._uses_arrays is False
+
+
+def test_without_joining(tmp_path):
+    """Arrays are used all the same; with both off nothing is looked for."""
+    model = LinearRegression().fit(NUMBERS, TARGET)
+
+    assert prove(tmp_path / "1", model, joins="off")[0] == ("array", False, "batching is off")
+    assert prove(tmp_path / "2", model, joins="off", accelerates=False)[0] == ("plain", False, "batching is off")
 
 
 def test_rows_cover_the_trees(tmp_path):

@@ -83,7 +83,7 @@ def test_the_first_goes_at_once_and_the_others_together():
         await calm()
         others = [ask(batcher, 2.0), ask(batcher, 3.0, 4.0), ask(batcher, 5.0)]
         await calm()
-        assert (model.calls, batcher.waiting) == ([[1.0]], 3)
+        assert (model.calls, batcher.waiting, batcher.is_free) == ([[1.0]], 3, False)
         model.let(2)
         assert [values(await each) for each in (first, *others)] == [[2.0], [4.0], [6.0, 8.0], [10.0]]
         assert (model.calls, batcher.waiting) == ([[1.0], [2.0, 3.0, 4.0, 5.0]], 0)
