@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from gateway import inference
 from gateway.bodies import Receive, read_body
+from gateway.configfile import ConfigFile
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
 from gateway.metrics import CONTENT_TYPE, Exposition
@@ -44,13 +45,13 @@ class Gateway:
     """The ASGI application."""
 
     def __init__(
-        self, endpoints: EndpointTable, reconciler: Reconciler, max_body_bytes: int, metrics: Exposition
+        self, endpoints: EndpointTable, reconciler: Reconciler, metrics: Exposition, file: ConfigFile | None
     ) -> None:
         self.is_draining = False
         self._endpoints = endpoints
         self._reconciler = reconciler
-        self._max_body_bytes = max_body_bytes
         self._metrics = metrics
+        self._file = file
         self._router = Starlette(
             routes=[
                 Route("/ping", self._ping),
@@ -81,7 +82,8 @@ class Gateway:
                 await _reply(send, 405, _error("BAD_REQUEST", "predictions are asked for with POST"), request_id)
                 return
             _refuse_encoding(headers.get(b"content-encoding"))
-            body = await read_body(receive, headers.get(b"content-length"), self._max_body_bytes)
+            limit = self._reconciler.settings.max_body_bytes
+            body = await read_body(receive, headers.get(b"content-length"), limit)
             await self._predict(endpoint, version, headers.get(b"content-type"), body, request_id, send)
         except ClientGone:
             return
@@ -144,6 +146,7 @@ class Gateway:
                 "epoch": self._reconciler.epoch,
                 "ready": self._is_ready() and not self.is_draining,
                 "registry": self._reconciler.registry_status(),
+                "config": self._file.as_json() if self._file else None,
                 "endpoints": [endpoint.as_json() for endpoint in self._endpoints],
             }
         )

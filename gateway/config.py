@@ -33,6 +33,8 @@ class EndpointConfig:
     batch_max_rows: int = 1024
     batch_max_wait_s: float = 0.0
     accelerates: bool = True
+    keep_warm: bool = True  # or loaded when a request asks for it, and put to sleep when memory is short
+    is_default: bool = False  # the one that `/invocations` serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     max_body_bytes: int = 64 << 20
+    models_memory_bytes: int = 0  # what the loaded models may take together; 0: no limit
+    poll_interval_s: float | None = None  # how often a registry is asked that can tell nobody; None: its own
     cache: Path = Path("~/.cache/turnout")
     shutdown_notice_s: float = 0.0
     shutdown_timeout_s: float = 30.0
@@ -52,11 +56,6 @@ class Settings:
     def public_registry_uri(self) -> str:
         """The registry's whole address without its password; raises `InvalidUri` for what can be none."""
         return public_uri(self.registry_uri)
-
-    @property
-    def default_endpoint(self) -> str | None:
-        """The endpoint that `/invocations` serves: the only one there is."""
-        return self.endpoints[0].name if len(self.endpoints) == 1 else None
 
 
 def default_cache() -> Path:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from gateway.config import EndpointConfig
-from gateway.errors import NoSuchEndpoint
+from gateway.errors import NoSuchEndpoint, NotReady, Overloaded
 from gateway.meters import Meters
 from gateway.servable import Servable
 from gateway.split import Split
 from registry import ModelUri
+
+MAX_NAMES = 20  # that a message lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Incoming:
 
 
 class Endpoint:
-    """One name that clients call. Everything mutable here is written by the reconciler only.
+    """One name that clients call. Its follower writes what is mutable here, but for what requests leave.
 
     Readers read `split` once into a local name and use that.
     """
@@ -73,12 +76,16 @@ class Endpoint:
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
         self.split: Split[Servable] | None = None
+        self.is_asleep = False  # nothing is loaded, and a request will have it loaded
+        self.changed = asyncio.Event()  # the follower is to look again
         self.incoming: Incoming | None = None
         self.draining: list[Servable] = []
         self.last_change: Change | None = None
         self.last_error: Failure | None = None
         self.stale = False
         self.meters = Meters()
+        self.last_used_s = 0.0  # left by requests, on the clock of `time.perf_counter`
+        self._awaiting: set[asyncio.Future[None]] = set()
 
     @property
     def name(self) -> str:
@@ -86,14 +93,79 @@ class Endpoint:
 
     @property
     def is_ready(self) -> bool:
+        """Whether a request that comes now can be answered, if only once the model is loaded for it."""
         split = self.split
-        return split is not None and split.primary.replicas > 0
+        return self.is_asleep if split is None else split.primary.replicas > 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether requests wait for it to be loaded."""
+        return bool(self._awaiting)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it serves, and has no request and no other version on its way: it may be put to sleep."""
+        split = self.split
+        return (
+            split is not None
+            and self.incoming is None
+            and not self._awaiting  # told that it serves, and not yet on their way again
+            and not any(each.leases for each, _, _ in split.shares())
+        )
 
     @property
     def state(self) -> str:
         if self.split is not None:
             return "updating" if self.incoming else "serving"
-        return "failed" if self.last_error is not None else "starting"
+        if self.is_asleep and self.incoming is None:
+            return "idle"
+        return "failed" if self.last_error is not None and self.incoming is None else "starting"
+
+    async def awakened(self) -> None:
+        """Return once it serves; a sleeping endpoint is loaded first, once for all who ask.
+
+        Raises `NotReady` with the cause when it does not come up, `Overloaded` when too many wait for it already.
+        """
+        if self.is_asleep:
+            await self._awake()
+        if self.split is None:
+            raise NotReady(f"endpoint {self.name!r} has no version to serve yet: {self._why_not()}")
+
+    async def _awake(self) -> None:
+        if len(self._awaiting) > self.config.max_queue:
+            raise Overloaded(
+                f"endpoint {self.name!r} is being loaded, and {len(self._awaiting)} requests wait for it, of max_queue "
+                f"{self.config.max_queue}; try again"
+            )
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaiting.add(told)
+        self.changed.set()
+        try:
+            async with asyncio.timeout(self.config.load_timeout_s):
+                await told
+        except TimeoutError:
+            raise NotReady(f"endpoint {self.name!r} is still being loaded; try again") from None
+        finally:
+            self._awaiting.discard(told)
+
+    def _why_not(self) -> str:
+        return self.last_error.message if self.last_error else "it is starting"
+
+    def serve(self, split: Split[Servable]) -> None:
+        """Send every request that comes from here on, and those that wait, to what *split* says."""
+        self.split = split
+        self.is_asleep = False
+        self._tell()
+
+    def came_to_nothing(self) -> None:
+        """What was to be loaded was not: who waits hears of it."""
+        self.is_asleep = False
+        self._tell()
+
+    def _tell(self) -> None:
+        for each in self._awaiting:
+            if not each.done():
+                each.set_result(None)
 
     def servables(self) -> Iterator[tuple[Servable, str]]:
         """Every version that serves or finishes what it began, with its role."""
@@ -138,26 +210,31 @@ class Endpoint:
 
 
 class EndpointTable:
-    """The gateway's endpoints by name; fixed for the life of the process."""
+    """The gateway's endpoints by name; the reconciler replaces them when the configuration changes."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], default: str | None) -> None:
-        self._by_name: dict[str | None, Endpoint] = {endpoint.name: endpoint for endpoint in endpoints}
-        self._default = default
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self.replace(endpoints)
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._by_name.values())
 
+    def replace(self, endpoints: Iterable[Endpoint]) -> None:
+        """These are all from here on; the default is the only one, or the one that is marked so."""
+        by_name = {endpoint.name: endpoint for endpoint in endpoints}
+        marked = [each for each in by_name.values() if each.config.is_default or len(by_name) == 1]
+        self._by_name, self._default = by_name, marked[0] if marked else None
+
     def get(self, name: str | None) -> Endpoint:
         """The endpoint of that name, or the default one for None; raises `NoSuchEndpoint` naming those there are."""
-        wanted = self._default if name is None else name
-        if wanted in self._by_name:
-            return self._by_name[wanted]
-        have = ", ".join(endpoint.name for endpoint in self)
-        if name is None:
+        found = self._default if name is None else self._by_name.get(name)
+        if found is not None:
+            return found
+        have = _enumerated([endpoint.name for endpoint in self])
+        if name is None and self._by_name:
             raise NoSuchEndpoint(
                 f"/invocations has no default among several endpoints; call /endpoints/NAME/invocations of: {have}"
             )
-        raise NoSuchEndpoint(f"there is no endpoint {name!r}; there is: {have}")
+        raise NoSuchEndpoint(f"there is no endpoint {name or 'at all'!r}; there is: {have}")
 
 
 def isoformat(moment: datetime) -> str:
@@ -179,3 +256,8 @@ def _row(servable: Servable, role: str, share: float) -> dict[str, Any]:
         "path": servable.path,
         "proof": servable.proof,
     }
+
+
+def _enumerated(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMES]) or "none"
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"

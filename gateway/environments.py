@@ -53,6 +53,7 @@ THREADLESS = dict.fromkeys(ONE_THREAD, "1") | {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own pool costs every replica megabytes
 }
+PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty): +([0-9]+) kB$", re.MULTILINE)
 START_TIMEOUT_S = 120.0
 SPAWNS_AT_ONCE = 32
 MAX_MESSAGE_BYTES = 64 << 10
@@ -65,10 +66,19 @@ class ForkedProcess:
         loop = asyncio.get_running_loop()
         self.path = path
         self.kill = kill
+        self.pid: int | None = None
         self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         self.why: str | None = None
         self._lifetime = lifetime
+
+    def memory_bytes(self) -> int:
+        """The pages that it shares with nobody; 0 when it has none any more. Blocks, as reading a file does."""
+        try:
+            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_bytes() if not self.ended.done() else b""
+        except OSError:
+            return 0
+        return sum(int(kibibytes) << 10 for kibibytes in PRIVATE.findall(rollup))
 
     def end(self, status: int, why: str | None = None) -> None:
         """Said once, by the environment that hears of it."""
@@ -190,7 +200,9 @@ class Environment:
         if message["op"] == "ready":
             self._report(message)
         elif message["op"] == "spawned":
-            self._children[message["id"]].started.set_result(None)
+            child = self._children[message["id"]]
+            child.pid = message["pid"]
+            child.started.set_result(None)
         elif message["op"] == "exited":
             self._children.pop(message["id"]).end(message["status"], message.get("why"))
 

@@ -22,6 +22,7 @@ from registry import RegistryError, Reporting, public_uri
 log = logging.getLogger("turnout.heartbeat")
 
 INTERVAL_S = 5.0
+SHORTEST_INTERVAL_S = 0.2  # however many models wake and sleep
 EVERY_ADDRESS = {"0.0.0.0", "::"}
 
 Report = dict[str, Any]
@@ -43,6 +44,7 @@ async def beat(
         while True:
             swapped.clear()
             sender.send(describe(f"http://{host}:{port}", endpoints))
+            await asyncio.sleep(SHORTEST_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL_S):
                     await swapped.wait()

@@ -7,7 +7,7 @@ from random import random
 from time import perf_counter
 
 from gateway.endpoints import Endpoint
-from gateway.errors import NoSuchEndpoint, NotReady
+from gateway.errors import NoSuchEndpoint
 from gateway.meters import outcome_of
 from gateway.servable import Servable
 from gateway.worker.frames import Payload
@@ -21,13 +21,11 @@ async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None
     *decode* turns the request's body into a payload by the signature of the version that was picked. Gives
     the answer, the servable that gave it and its role.
     """
-    split = endpoint.split
-    if split is None:
-        endpoint.meters.of("", "").count("unavailable", 0.0)
-        raise NotReady(f"endpoint {endpoint.name!r} has no version to serve yet: {_why(endpoint)}")
+    begun_s = endpoint.last_used_s = perf_counter()
+    while (split := endpoint.split) is None:
+        await _awake(endpoint, begun_s)
     servable, role = split.pick(random()) if version is None else _pinned(endpoint, version)
     meter = endpoint.meters.of(servable.resolved.label, role)
-    begun_s = perf_counter()
     # No await between reading the split and taking the lease: a swap cannot slip in between, so a leased
     # servable is never one that has been retired.
     try:
@@ -40,6 +38,14 @@ async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None
     return answer, servable, role
 
 
+async def _awake(endpoint: Endpoint, begun_s: float) -> None:
+    try:
+        await endpoint.awakened()
+    except BaseException as problem:
+        endpoint.meters.of("", "").count(outcome_of(problem), perf_counter() - begun_s)
+        raise
+
+
 def _pinned(endpoint: Endpoint, version: str) -> tuple[Servable, str]:
     assert endpoint.split is not None
     warm = {each.resolved.label: (each, role) for each, role, _ in endpoint.split.shares()}
@@ -48,7 +54,3 @@ def _pinned(endpoint: Endpoint, version: str) -> tuple[Servable, str]:
             f"endpoint {endpoint.name!r} has no version {version!r} that is warm; it has: {', '.join(warm)}"
         )
     return warm[version]
-
-
-def _why(endpoint: Endpoint) -> str:
-    return endpoint.last_error.message if endpoint.last_error else "it is starting"

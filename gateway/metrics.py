@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from gateway.configfile import ConfigFile
 from gateway.endpoints import EndpointTable
 from gateway.meters import BOUNDS_S, LoopLag
 from gateway.reconciler import Reconciler
@@ -22,9 +23,9 @@ ROLE = (*VERSION, "role")
 class Exposition:
     """Reads the numbers when it is asked, so that counting costs a request nothing more."""
 
-    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag) -> None:
+    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag, file: ConfigFile | None) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Gateway(endpoints, reconciler, lag))
+        self._registry.register(_Gateway(endpoints, reconciler, lag, file))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -32,10 +33,11 @@ class Exposition:
 
 
 class _Gateway(Collector):
-    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag) -> None:
+    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag, file: ConfigFile | None) -> None:
         self._endpoints = endpoints
         self._reconciler = reconciler
         self._lag = lag
+        self._file = file
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # or the library would collect once to see what there is
@@ -45,6 +47,9 @@ class _Gateway(Collector):
         yield from self._versions()
         yield from self._endpoints_now()
         yield from self._whole()
+        yield from self._memory()
+        if self._file is not None:
+            yield from _configuration(self._file)
 
     def _predictions(self) -> Iterator[Metric]:
         counts = _counter("predictions", "Predictions by what they came to.", *ROLE, "outcome")
@@ -93,6 +98,24 @@ class _Gateway(Collector):
         reachable.add_metric([], float(bool(self._reconciler.reachable)))
         lag.add_metric([], self._lag.take())
         yield from (swaps, reachable, lag)
+
+    def _memory(self) -> Iterator[Metric]:
+        memory = self._reconciler.memory
+        used = _gauge("models_memory_bytes", "What the loaded models hold; measured where there is a limit.")
+        limit = _gauge("models_memory_limit_bytes", "What they may hold together; 0 without a limit.")
+        slept = _counter("models_put_to_sleep", "Models that made room for others.")
+        used.add_metric([], memory.used_bytes)
+        limit.add_metric([], memory.limit_bytes)
+        slept.add_metric([], memory.put_to_sleep)
+        yield from (used, limit, slept)
+
+
+def _configuration(file: ConfigFile) -> Iterator[Metric]:
+    good = _gauge("config_last_reload_successful", "1 while the configuration file says what is in force.")
+    when = _gauge("config_last_reload_success_timestamp_seconds", "When the file was last taken over.")
+    good.add_metric([], float(file.problem is None))
+    when.add_metric([], file.loaded_at.timestamp() if file.loaded_at else 0.0)
+    yield from (good, when)
 
 
 def _counter(name: str, help_text: str, *labels: str) -> CounterMetricFamily:

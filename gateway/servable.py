@@ -82,6 +82,11 @@ class Servable:
         return len(self._replicas)
 
     @property
+    def replicas_up(self) -> tuple[Replica, ...]:
+        """Those themselves."""
+        return tuple(self._replicas)
+
+    @property
     def leases(self) -> int:
         """Requests that keep it open."""
         return self._leases

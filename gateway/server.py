@@ -18,8 +18,9 @@ import uvloop
 from gateway import heartbeat
 from gateway.app import Gateway
 from gateway.config import Settings
+from gateway.configfile import ConfigFile
 from gateway.connections import protocol_class, raise_descriptor_limit
-from gateway.endpoints import Endpoint, EndpointTable
+from gateway.endpoints import EndpointTable
 from gateway.errors import CannotListen
 from gateway.meters import LoopLag
 from gateway.metrics import Exposition
@@ -43,8 +44,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit status.
+def run(settings: Settings, file: ConfigFile | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit status. What changes in the *file* that they came from is taken over.
 
     Raises `CannotListen` when the port is taken, and `InvalidUri` for what can never be a registry; a registry that is
     merely away is waited for.
@@ -56,21 +57,21 @@ def run(settings: Settings) -> int:
     raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, listener))
+        return runner.run(serve(settings, file, listener))
 
 
-async def serve(settings: Settings, listener: socket.socket) -> int:
+async def serve(settings: Settings, file: ConfigFile | None, listener: socket.socket) -> int:
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
     stop = _Stop()
-    endpoints = [Endpoint(config) for config in settings.endpoints]
+    endpoints, lag = EndpointTable(()), LoopLag()
     async with LocalRuntime() as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
-        table, lag = EndpointTable(endpoints, settings.default_endpoint), LoopLag()
-        gateway = Gateway(table, reconciler, settings.max_body_bytes, Exposition(table, reconciler, lag))
+        gateway = Gateway(endpoints, reconciler, Exposition(endpoints, reconciler, lag, file), file)
         server = _Uvicorn(_uvicorn_config(gateway, settings))
         async with (
             _background(reconciler.run(), stop),
             _background(lag.watch(), stop),
+            _background(_take_over(file, reconciler), stop),
             _background(server.serve(sockets=[listener]), stop) as serving,
             _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.swapped), stop),
         ):
@@ -78,14 +79,23 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
             await stop.asked.wait()
             gateway.is_draining = True
             log.info("stopping: not ready any more")
-            await stop.unless_at_once(asyncio.sleep(settings.shutdown_notice_s))
+            await stop.unless_at_once(asyncio.sleep(reconciler.settings.shutdown_notice_s))
             server.should_exit = True
             await stop.unless_at_once(asyncio.wait({serving}))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.shutdown_timeout_s):
+            async with asyncio.timeout(reconciler.settings.shutdown_timeout_s):
                 await stop.unless_at_once(reconciler.retire_all())
     log.info("stopped")
     return 0
+
+
+async def _take_over(file: ConfigFile | None, reconciler: Reconciler) -> None:
+    """Go on by what the configuration file comes to say, until cancelled."""
+    if file is None:
+        await asyncio.Event().wait()
+    else:
+        async for settings in file.changes(reconciler.settings):
+            reconciler.reconfigure(settings)
 
 
 class _Stop:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import registry
 from registry import AliasChange, ModelUri, ModelVersion, Registry, RegistryError
@@ -42,8 +43,13 @@ class Sighting:
     targets: Mapping[str, Target | RegistryError] = field(default_factory=dict)
 
 
-async def watch(uri: str | None, references: Mapping[str, ModelUri]) -> AsyncIterator[Sighting]:
-    """Yield a sighting at once, and again whenever something may have changed."""
+async def watch(
+    uri: str | None, references: Mapping[str, ModelUri], poll_interval_s: float | None = None
+) -> AsyncIterator[Sighting]:
+    """Yield a sighting at once, and again whenever something may have changed.
+
+    *poll_interval_s* is how often a registry is asked that can tell nobody of changes.
+    """
     sightings: asyncio.Queue[Sighting] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -51,7 +57,9 @@ async def watch(uri: str | None, references: Mapping[str, ModelUri]) -> AsyncIte
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             loop.call_soon_threadsafe(sightings.put_nowait, sighting)
 
-    watcher = _Watcher(uri, references, deliver)
+    watcher = _Watcher(
+        partial(registry.connect, uri, create=False, poll_interval_s=poll_interval_s), references, deliver
+    )
     threading.Thread(target=watcher.run, name="watch", daemon=True).start()
     try:
         while True:
@@ -64,9 +72,12 @@ class _Watcher:
     """The thread's side."""
 
     def __init__(
-        self, uri: str | None, references: Mapping[str, ModelUri], deliver: Callable[[Sighting], None]
+        self,
+        connect: Callable[[], Registry],
+        references: Mapping[str, ModelUri],
+        deliver: Callable[[Sighting], None],
     ) -> None:
-        self._uri = uri
+        self._connect = connect
         self._references = references
         self._deliver = deliver
         self._stopped = threading.Event()
@@ -82,7 +93,7 @@ class _Watcher:
         while not self._stopped.is_set():
             try:
                 if self._client is None:
-                    self._client = registry.connect(self._uri, create=False)
+                    self._client = self._connect()
                 self._follow(self._client)
                 pause = FIRST_PAUSE_S
             except RegistryError as problem:

@@ -25,6 +25,7 @@ def connect(
     artifacts_destination: str | None = None,
     actor: str | Callable[[], str | None] | None = None,
     allowed_sources: Sequence[str] = (),
+    poll_interval_s: float | None = None,
 ) -> Registry:
     """Open the registry at *uri*, or where the environment says, else `sqlite:///turnout.db`.
 
@@ -32,6 +33,7 @@ def connect(
     things (default: `TURNOUT_ACTOR`, else the login name). *allowed_sources* are address prefixes, such as
     `s3://bucket/models`, that a version's files may lie at beside the registry's own artifact root; a server
     decides on them itself, and on its artifact root. No server is asked for anything before the first call.
+    *poll_interval_s* is how often `wait` looks at a server that tells nobody of changes, as a stock MLflow one.
 
     Raises `InvalidUri` for an address that names no registry, and for a database that is MLflow's.
     """
@@ -44,7 +46,8 @@ def connect(
             raise InvalidUri("a registry server has an artifact root and sources of its own; give them to the server")
         from registry.remote.registry import RemoteRegistry
 
-        return RemoteRegistry(address, actor=actor)
+        interval = {} if poll_interval_s is None else {"poll_interval_s": poll_interval_s}
+        return RemoteRegistry(address, actor=actor, **interval)
     backend, beside = _open(address, scheme, create)
     from registry.sql.registry import SqlRegistry
 

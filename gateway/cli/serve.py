@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from gateway.cli.command import Command
-from gateway.config import (
-    EndpointConfig,
-    Settings,
-    default_cache,
-    default_memory_limit,
-    parse_duration,
-    parse_size,
-    plan_endpoints,
-)
+from gateway.config import default_cache, parse_duration, parse_size
+from gateway.configfile import ConfigFile, Given, settle
 from gateway.errors import InvalidSettings
 from registry import cli as registry_cli
 
@@ -29,6 +25,7 @@ STDERR = 2
         "turnout serve -m models:/wine@champion",
         "turnout serve -m wine=models:/wine@champion -m price=models:/price/3 --replicas 2",
         "turnout serve -m ./my-model --port 9000",
+        "turnout serve --config turnout.toml",
     ),
 )
 @click.option(
@@ -36,10 +33,15 @@ STDERR = 2
     "--model",
     "models",
     multiple=True,
-    required=True,
     metavar="[NAME=]URI",
     help="What to serve: models:/NAME@ALIAS is followed; models:/NAME/VERSION, models:/NAME/latest and a model "
     "directory are served as they are. Repeat it for more endpoints.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A configuration file in TOML, which is followed: what changes in it takes effect at once.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
@@ -90,6 +92,12 @@ STDERR = 2
 @click.option("--max-body", default="64MiB", show_default=True, help="The largest request body.")
 @click.option("--memory-limit", help="What one replica may allocate, such as 2GiB.  [default: 80 % of this machine]")
 @click.option(
+    "--models-memory",
+    help="What the loaded models may take together, such as 4GiB. Each is then loaded when a request asks for it, and "
+    "the least recently used makes room.  [default: no limit]",
+)
+@click.option("--lazy", is_flag=True, help="Load each model when the first request asks for it.")
+@click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where verified model files are kept.  [default: $TURNOUT_CACHE, ~/.cache/turnout]",
@@ -115,41 +123,58 @@ STDERR = 2
 )
 @registry_cli.registry_option
 @registry_cli.debug_option
-def serve(models: tuple[str, ...], log_format: str, **options: Any) -> NoReturn:
+def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: Any) -> NoReturn:
     """Serve models over HTTP, and follow their aliases."""
     from gateway import server, telemetry
 
     try:
-        settings = _settings(models, options)
+        given = _given(click.get_current_context(), models)
+        file = ConfigFile(config, given) if config else None
+        settings = file.read() if file else settle(given, {}, Path())
     except InvalidSettings as problem:
         raise click.UsageError(str(problem)) from None
     with telemetry.logging_to(STDERR, log_format):
-        status = server.run(settings)
+        status = server.run(settings, file)
     raise SystemExit(status)
 
 
-def _settings(models: tuple[str, ...], options: dict[str, Any]) -> Settings:
-    limit = options["memory_limit"]
-    template = EndpointConfig(
-        "",
-        Path(),
-        replicas=options["replicas"],
-        load_timeout_s=parse_duration(options["load_timeout"]),
-        predict_timeout_s=parse_duration(options["predict_timeout"]),
-        max_queue=options["max_queue"],
-        memory_limit_bytes=parse_size(limit) if limit else default_memory_limit(),
-        batch=options["batch"],
-        batch_max_rows=options["batch_max_rows"],
-        batch_max_wait_s=parse_duration(options["batch_max_wait"]),
-        accelerates=options["accelerate"] == "auto",
-    )
-    return Settings(
-        plan_endpoints(models, template),
-        registry_uri=registry_cli.settings().registry_uri,
-        host=options["host"],
-        port=options["port"],
-        max_body_bytes=parse_size(options["max_body"]),
-        cache=(options["cache"] or default_cache()).expanduser(),
-        shutdown_notice_s=parse_duration(options["shutdown_notice"]),
-        shutdown_timeout_s=parse_duration(options["shutdown_timeout"]),
-    )
+# Which field an option gives, and how its text is read.
+OF_THE_GATEWAY: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "host": ("host", str),
+    "port": ("port", int),
+    "cache": ("cache", Path.expanduser),
+    "max_body": ("max_body_bytes", parse_size),
+    "models_memory": ("models_memory_bytes", parse_size),
+    "shutdown_notice": ("shutdown_notice_s", parse_duration),
+    "shutdown_timeout": ("shutdown_timeout_s", parse_duration),
+}
+OF_AN_ENDPOINT: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "replicas": ("replicas", int),
+    "load_timeout": ("load_timeout_s", parse_duration),
+    "predict_timeout": ("predict_timeout_s", parse_duration),
+    "max_queue": ("max_queue", int),
+    "memory_limit": ("memory_limit_bytes", parse_size),
+    "batch": ("batch", str),
+    "batch_max_rows": ("batch_max_rows", int),
+    "batch_max_wait": ("batch_max_wait_s", parse_duration),
+    "accelerate": ("accelerates", "auto".__eq__),
+    "lazy": ("keep_warm", operator.not_),
+}
+
+
+def _given(context: click.Context, models: tuple[str, ...]) -> Given:
+    """What was said, without the defaults: those give way to a configuration file."""
+
+    def said(fields: Mapping[str, tuple[str, Callable[[Any], Any]]]) -> dict[str, Any]:
+        return {
+            name: read(context.params[option])
+            for option, (name, read) in fields.items()
+            if context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+        }
+
+    settings = said(OF_THE_GATEWAY)
+    settings.setdefault("cache", default_cache().expanduser())
+    uri = registry_cli.settings().registry_uri
+    if uri is not None:
+        settings["registry_uri"] = uri
+    return Given(models, settings, said(OF_AN_ENDPOINT))

@@ -56,6 +56,9 @@ class Replica(Protocol):
     def service_s(self) -> float:
         """About how long it works on one prediction."""
 
+    def memory_bytes(self) -> int:
+        """What it holds that no other process shares; 0 when it is gone. Blocks, for a millisecond or so."""
+
     async def predict(self, payload: Payload) -> Payload:
         """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model."""
 

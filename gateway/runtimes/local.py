@@ -68,6 +68,9 @@ class LocalReplica(asyncio.Protocol):
     def service_s(self) -> float:
         return self._service_s
 
+    def memory_bytes(self) -> int:
+        return self._process.memory_bytes()
+
     async def load(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> None:
         """Load and warm up, or raise `LoadFailed` with the cause."""
         self._progress = progress

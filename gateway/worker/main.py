@@ -6,7 +6,8 @@ never loads a model and never handles a request. The file stands alone and runs 
 
 It reads messages {"op": "spawn", "id"} with three descriptors (the replica's listening socket, the pipe for its
 output, the read end of its lifetime pipe) and {"op": "kill", "id"}; it writes {"op": "ready"},
-{"op": "spawned", "id"} and {"op": "exited", "id", "status", "why"}, where a negative status is a signal's number.
+{"op": "spawned", "id", "pid"} and {"op": "exited", "id", "status", "why"}, where a negative status is a signal's
+number.
 """
 
 import array
@@ -120,6 +121,7 @@ class ForkServer:
             if pid == 0:
                 self._become_replica(parent, descriptors)
             self._ids[pid] = identity
+            news["pid"] = pid
         except OSError as problem:
             news = {"op": "exited", "id": identity, "status": os.EX_OSERR, "why": f"could not be forked: {problem}"}
         for descriptor in descriptors:

@@ -31,10 +31,10 @@ def serve(tmp_path):
     """Start gateways on that registry; all are gone at the end of the test."""
     started = []
 
-    def serve(*arguments, models=("models:/m@champion",), **attributes):
+    def serve(*arguments, models=("models:/m@champion",), registry_uri=True, **attributes):
         flags = [flag for model in models for flag in ("-m", model)]
-        uri = ["--registry-uri", f"sqlite:///{tmp_path}/turnout.db", "--cache", str(tmp_path / "cache")]
-        gateway = Gateway(tmp_path, [*flags, *uri, *arguments], **attributes)
+        flags += ["--registry-uri", f"sqlite:///{tmp_path}/turnout.db"] if registry_uri else []
+        gateway = Gateway(tmp_path, [*flags, "--cache", str(tmp_path / "cache"), *arguments], **attributes)
         started.append(gateway)
         return gateway
 

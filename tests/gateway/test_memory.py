@@ -1,0 +1,42 @@
+"""Which models go to sleep when memory is short."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.memory import Occupant, to_put_to_sleep
+
+OCCUPANTS = st.lists(
+    st.builds(Occupant, st.uuids().map(str), st.integers(0, 100), st.floats(0, 100), st.booleans()),
+    unique_by=lambda occupant: occupant.name,
+)
+
+
+def test_the_least_recently_used_goes_first():
+    """No more go than must."""
+    occupants = [Occupant("b", 10, 2.0, True), Occupant("a", 10, 1.0, True), Occupant("c", 10, 3.0, True)]
+
+    assert list(to_put_to_sleep(occupants, 20)) == ["a"]
+    assert list(to_put_to_sleep(occupants, 19)) == ["a", "b"]
+    assert list(to_put_to_sleep(occupants, 30)) == []
+
+
+def test_what_may_not_go_is_passed_over():
+    """A model in use stays, and the next one goes for it."""
+    occupants = [Occupant("busy", 10, 1.0, False), Occupant("idle", 10, 2.0, True)]
+
+    assert list(to_put_to_sleep(occupants, 10)) == ["idle"]
+
+
+@given(OCCUPANTS, st.integers(0, 500))
+def test_what_stays_is_within_the_limit_or_may_not_go(occupants, limit):
+    """Whoever goes had to, and each of them may."""
+    going = set(to_put_to_sleep(occupants, limit))
+    staying = [each for each in occupants if each.name not in going]
+    gone = [each for each in occupants if each.name in going]
+
+    assert all(each.may_go for each in gone)
+    assert sum(each.size for each in staying) <= limit or not any(each.may_go for each in staying)
+    if gone:
+        last = max(gone, key=lambda each: each.last_used_s)
+        assert sum(each.size for each in staying) + last.size > limit
+        assert all(each.last_used_s >= last.last_used_s for each in staying if each.may_go)
