@@ -11,7 +11,7 @@ TEST := requirements/test.txt $(BASE)
 ENV_FILES := tests/compat/requirements-mlflow3.txt tests/compat/requirements-mlflow2.txt tests/s3/requirements.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench envs lock base-venv test-venv
+.PHONY: help demo test check lint bench envs peers lock base-venv test-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ lint: test-venv ## format, lint, types, layering
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: test-venv envs ## all the benches, on an idle machine
+bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/swap.py
 	$(BIN)/python bench/predict.py
 	$(BIN)/python bench/memory.py
@@ -48,6 +48,9 @@ envs: test-venv ## .envs/mlflow3 and .envs/mlflow2: the real mlflow, for tests a
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow2 compat tests/compat/requirements-mlflow2.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/s3 compat tests/s3/requirements.txt
 
+peers: test-venv ## .envs/peers: MLServer and LitServe, for bench/predict.py
+	@PYTHON="$(PYTHON)" requirements/install.sh .envs/peers compat bench/requirements-peers.txt
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url
 
@@ -58,3 +61,4 @@ lock: test-venv ## resolve the requirement files again, without index addresses
 	$(COMPILE) tests/compat/requirements-mlflow3.in --output-file tests/compat/requirements-mlflow3.txt
 	$(COMPILE) tests/compat/requirements-mlflow2.in --output-file tests/compat/requirements-mlflow2.txt
 	$(COMPILE) tests/s3/requirements.in --output-file tests/s3/requirements.txt
+	$(COMPILE) bench/requirements-peers.in --output-file bench/requirements-peers.txt

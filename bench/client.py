@@ -16,6 +16,7 @@ import sys
 from array import array
 from collections import Counter, deque
 from time import monotonic
+from typing import Any
 
 import msgspec
 import uvloop
@@ -70,10 +71,15 @@ class Answers:
         if wanted is None:
             return f"answered by version {version!r}"
         try:
-            is_right = agree(json.loads(body)["predictions"], wanted)
+            is_right = agree(_predictions(json.loads(body)), wanted)
         except (ValueError, KeyError, TypeError):
             return "unreadable answer"
         return None if is_right else f"wrong answer of version {version!r}"
+
+
+def _predictions(answer: dict[str, Any]) -> list[float]:
+    """As MLflow's protocol gives them, or the Open Inference Protocol."""
+    return answer["outputs"][0]["data"] if "outputs" in answer else answer["predictions"]
 
 
 class Connection(asyncio.Protocol):
@@ -268,7 +274,7 @@ async def generate(load: Load) -> Result:
         seconds=seconds,
         errors=dict(answers.errors),
         samples=answers.samples,
-        percentiles={name: percentile(ordered, share) for name, share in shares.items()},
+        percentiles={name: percentile(ordered, share) for name, share in shares.items()} if ordered else {},
     )
 
 

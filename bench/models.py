@@ -48,6 +48,18 @@ def request_body(rows: int) -> str:
     return json.dumps({"dataframe_split": {"columns": list(table.columns), "data": table.values.tolist()}})
 
 
+def v2_request_body(rows: int) -> str:
+    """The same as an Open Inference Protocol request; with an id, since answers to one without carry a random one."""
+    table = FEATURES.head(rows)
+    tensor = {
+        "name": "input",
+        "datatype": "FP64",
+        "shape": list(table.shape),
+        "data": table.to_numpy().ravel().tolist(),
+    }
+    return json.dumps({"id": "bench", "inputs": [tensor]})
+
+
 def predictions(model: Any, rows: int) -> list[float]:
     """What *model* must answer to `request_body(rows)`."""
     return [float(value) for value in model.predict(FEATURES.head(rows))]

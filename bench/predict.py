@@ -1,7 +1,7 @@
-"""Predictions a second: ours, `mlflow models serve` and a hand-written FastAPI app, in turns.
+"""Predictions a second: ours, `mlflow models serve`, a hand-written FastAPI app, LitServe and MLServer, in turns.
 
-All three serve the same model directory and get the same request bytes; every answer is compared with the
-model's own. Exits 1 when a bound is missed.
+All serve the same model and get the same rows; every answer is compared with the model's own. MLServer is asked in
+the protocol that it speaks. Exits 1 when a bound is missed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,22 @@ import click
 import models
 import yaml
 from load import Load, Result, run
+from peers import PYTHON, litserve, mlserver
 from servers import ROOT, Endpoint, Server, fastapi, mlflow, registry_uri, turnout
 from verdicts import Verdicts
 
 import registry
 
-MIN_MLFLOW_RATIO = 4.0
+MANY = 32  # clients
+MIN_TIMES_MLFLOW = 40.0
 MIN_FASTAPI_RATIO = 0.95
+# By the model, and by whether a request has many rows.
+MIN_TIMES_THE_FASTEST = {("linear", False): 6.0, ("linear", True): 3.0, ("forest", False): 6.0, ("forest", True): 1.0}
+MAX_P50_SHARE = {"linear": 0.5, "forest": 0.1}
+MAX_P99_SHARE = 1 / 3
+
+
+SERVERS = ("turnout", "mlflow", "fastapi", "litserve", "mlserver", "mlserver-batching")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,9 @@ def serving(folder: Path, name: str, model: Any, names: list[str], mlflow_python
         "turnout": lambda: turnout(folder, [Endpoint(name, f"models:/{name}@champion")]),
         "mlflow": lambda: mlflow(folder, directory, mlflow_python),
         "fastapi": lambda: fastapi(folder, pickle_of(directory)),
+        "litserve": lambda: litserve(folder, pickle_of(directory), PYTHON),
+        "mlserver": lambda: mlserver(folder, pickle_of(directory), PYTHON, batches=False),
+        "mlserver-batching": lambda: mlserver(folder, pickle_of(directory), PYTHON, batches=True),
     }
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(start[each]()) for each in names]
@@ -88,19 +100,20 @@ def measure(servers: list[Server], model: Any, cells: list[Cell], rounds: int, s
     """Every cell in every round, the servers in turns; each round begins with another server."""
     measured = {cell: Measured() for cell in cells}
     for number, cell in product(range(rounds), cells):
-        body, expected = models.request_body(cell.rows), models.predictions(model, cell.rows)
+        expected = models.predictions(model, cell.rows)
         first = number % len(servers)
         for server in servers[first:] + servers[:first]:
             versions = {"1" if server.name == "turnout" else "": expected}
+            body = models.v2_request_body(cell.rows) if server.speaks_v2 else models.request_body(cell.rows)
             load = Load(
-                port=server.port, path="/invocations", body=body, connections=cell.clients, seconds=seconds,
+                port=server.port, path=server.path, body=body, connections=cell.clients, seconds=seconds,
                 expected=versions,
             )  # fmt: skip
             if number == 0:
                 run(warm_up(load))
             result = run(load)
             if result.failures or not result.answered:
-                raise SystemExit(f"{server.name}: {result.errors} {result.samples}\n{server.log_tail}")
+                raise SystemExit(f"{server.name}, {cell}: {result.errors} {result.samples}\n{server.log_tail}")
             measured[cell].results.setdefault(server.name, []).append(result)
         print(".", end="", flush=True)
     return measured
@@ -129,16 +142,33 @@ def report(measured: dict[Cell, Measured], names: list[str]) -> None:
 
 
 def judge(measured: dict[Cell, Measured], names: list[str]) -> Verdicts:
+    """How ours compares with the best of the others in each cell."""
     verdicts = Verdicts()
+    others = [name for name in names if name != "turnout"]
     for cell, each in measured.items():
         at = f"{cell.model}, {cell.rows} rows, {cell.clients} clients"
-        if "mlflow" in names and cell.model == "linear" and cell.clients == 32:
-            ratio = each.ratio("turnout", "mlflow")
-            verdicts.check(ratio >= MIN_MLFLOW_RATIO, f"{at}: {ratio:.2f} times mlflow >= {MIN_MLFLOW_RATIO}")
+        if cell.clients == MANY and others:
+            least = MIN_TIMES_THE_FASTEST[cell.model, cell.rows > 1]
+            times, fastest = min((each.ratio("turnout", name), name) for name in others)
+            verdicts.check(times >= least, f"{at}: {times:.2f} times {fastest} >= {least}")
+        if cell.clients == MANY and cell.rows == 1:
+            _judge_latency(verdicts, each, others, at, "p99", MAX_P99_SHARE)
+            if cell.model == "linear" and "mlflow" in names:
+                times = each.ratio("turnout", "mlflow")
+                verdicts.check(times >= MIN_TIMES_MLFLOW, f"{at}: {times:.2f} times mlflow >= {MIN_TIMES_MLFLOW}")
+        if cell.clients == 1 and cell.rows == 1:
+            _judge_latency(verdicts, each, others, at, "p50", MAX_P50_SHARE[cell.model])
         if "fastapi" in names:
             ratio = each.ratio("turnout", "fastapi")
             verdicts.check(ratio >= MIN_FASTAPI_RATIO, f"{at}: {ratio:.2f} of FastAPI >= {MIN_FASTAPI_RATIO}")
     return verdicts
+
+
+def _judge_latency(verdicts: Verdicts, each: Measured, others: list[str], at: str, which: str, most: float) -> None:
+    if others:
+        best, name = min((each.latency(name, which), name) for name in others)
+        share = each.latency("turnout", which) / best
+        verdicts.check(share <= most, f"{at}: {which} {share:.2f} of {name}'s <= {most:.2f}")
 
 
 @click.command(help=__doc__)
@@ -147,7 +177,7 @@ def judge(measured: dict[Cell, Measured], names: list[str]) -> Verdicts:
 @click.option("--models", "kinds", default="linear,forest", show_default=True)
 @click.option("--rows", default="1,100", show_default=True)
 @click.option("--clients", default="1,32", show_default=True)
-@click.option("--servers", "names", default="turnout,mlflow,fastapi", show_default=True)
+@click.option("--servers", "names", default=",".join(SERVERS), show_default=True)
 @click.option(
     "--mlflow-python",
     type=click.Path(path_type=Path),
@@ -158,6 +188,8 @@ def main(rounds: int, seconds: float, kinds: str, rows: str, clients: str, names
     chosen = names.split(",")
     if "mlflow" in chosen and not mlflow_python.exists():
         raise click.UsageError(f"no interpreter with mlflow at {mlflow_python}: name it with --mlflow-python")
+    if {"litserve", "mlserver", "mlserver-batching"} & set(chosen) and not PYTHON.exists():
+        raise click.UsageError(f"no interpreter with MLServer and LitServe at {PYTHON}: run `make peers`")
     measured: dict[Cell, Measured] = {}
     for kind in kinds.split(","):
         cells = [Cell(kind, int(r), int(c)) for r, c in product(rows.split(","), clients.split(","))]

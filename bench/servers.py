@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -23,12 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: its port, the process that was started, and the file it logs to."""
+    """A running server: its port, the process that was started, the file it logs to, and how it is asked."""
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    path: str = "/invocations"
+    speaks_v2: bool = False  # the Open Inference Protocol, else MLflow's
 
     @property
     def log_tail(self) -> str:
@@ -50,7 +52,7 @@ def turnout(folder: Path, endpoints: Sequence[Endpoint], options: Sequence[str] 
     command += ["--cache", str(folder / "cache"), *options]
     for each in endpoints:
         command += ["-m", f"{each.name}={each.uri}"]
-    with _running("turnout", command, folder, {}) as server:
+    with running("turnout", _at(command), folder, {}) as server:
         yield server
 
 
@@ -63,7 +65,7 @@ def mlflow(folder: Path, model: Path, python: Path) -> Iterator[Server]:
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    with _running("mlflow", [*command, "--workers", "1"], folder, environment) as server:
+    with running("mlflow", _at([*command, "--workers", "1"]), folder, environment) as server:
         yield server
 
 
@@ -72,7 +74,7 @@ def fastapi(folder: Path, model_file: Path) -> Iterator[Server]:
     """`bench/fastapi_app.py` on uvicorn with uvloop and httptools, one process."""
     command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--app-dir", str(ROOT / "bench")]
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-    with _running("fastapi", command, folder, {"MODEL_FILE": str(model_file)}) as server:
+    with running("fastapi", _at(command), folder, {"MODEL_FILE": str(model_file)}) as server:
         yield server
 
 
@@ -80,7 +82,7 @@ def fastapi(folder: Path, model_file: Path) -> Iterator[Server]:
 def turnout_server(folder: Path) -> Iterator[Server]:
     """`turnout server` on the registry `r.db` in *folder*, one process."""
     command = [sys.executable, "-m", "gateway", "server", "--registry-uri", registry_uri(folder)]
-    with _running("turnout", command, folder, {}, ready="/health") as server:
+    with running("turnout", _at(command), folder, {}, ready="/health") as server:
         yield server
 
 
@@ -94,7 +96,7 @@ def mlflow_server(folder: Path, python: Path) -> Iterator[Server]:
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    with _running("mlflow", command, folder, environment, ready="/health") as server:
+    with running("mlflow", _at(command), folder, environment, ready="/health") as server:
         yield server
 
 
@@ -118,29 +120,37 @@ def status(port: int) -> dict[str, Any]:
     return json.loads(ask(port, "/status")[1])
 
 
+def _at(command: Sequence[str]) -> Callable[[int], list[str]]:
+    """The command for the port that it is given."""
+    return lambda port: [*command, "--host", "127.0.0.1", "--port", str(port)]
+
+
 @contextlib.contextmanager
-def _running(
+def running(
     name: str,
-    command: Sequence[str],
+    command: Callable[[int], Sequence[str]],
     folder: Path,
     environment: Mapping[str, str],
     limit_s: float = 120.0,
     ready: str = "/ping",
+    path: str = "/invocations",
+    speaks_v2: bool = False,
 ) -> Iterator[Server]:
+    """A server as a process, from when it is ready to the end of the block; `PORT` names its port as *command* does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then, too
     port = _free_port()
     log = folder / f"{name}-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            command(port),
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(name, port, process, log)
+    server = Server(name, port, process, log, path, speaks_v2)
     try:
         _wait_until_ready(server, limit_s, ready)
         yield server
