@@ -8,7 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := requirements/base.txt pyproject.toml
 TEST := requirements/test.txt $(BASE)
-ENV_FILES := tests/compat/requirements-mlflow3.txt tests/compat/requirements-mlflow2.txt tests/s3/requirements.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench envs peers lock base-venv test-venv
@@ -43,9 +42,10 @@ base-venv:
 test-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) test $(TEST)
 
-envs: test-venv ## .envs/mlflow3 and .envs/mlflow2: the real mlflow, for tests and benches; .envs/s3: an S3 server
+envs: test-venv ## .envs: the real mlflow 3 and 2 for tests and benches, the clients of v2, an S3 server
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow3 compat tests/compat/requirements-mlflow3.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow2 compat tests/compat/requirements-mlflow2.txt
+	@PYTHON="$(PYTHON)" requirements/install.sh .envs/v2 compat tests/compat/requirements-v2.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/s3 compat tests/s3/requirements.txt
 
 peers: test-venv ## .envs/peers: MLServer and LitServe, for bench/predict.py
@@ -60,5 +60,6 @@ lock: test-venv ## resolve the requirement files again, without index addresses
 	$(COMPILE) requirements/build.in --output-file requirements/build.txt
 	$(COMPILE) tests/compat/requirements-mlflow3.in --output-file tests/compat/requirements-mlflow3.txt
 	$(COMPILE) tests/compat/requirements-mlflow2.in --output-file tests/compat/requirements-mlflow2.txt
+	$(COMPILE) tests/compat/requirements-v2.in --output-file tests/compat/requirements-v2.txt
 	$(COMPILE) tests/s3/requirements.in --output-file tests/s3/requirements.txt
 	$(COMPILE) bench/requirements-peers.in --output-file bench/requirements-peers.txt

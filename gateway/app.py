@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from importlib.metadata import version as installed_version
 from typing import Any, cast
 from urllib.parse import quote
@@ -19,13 +19,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway import inference
+from gateway import inference, metadata
 from gateway.bodies import Receive, read_body
 from gateway.configfile import ConfigFile
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
 from gateway.metrics import CONTENT_TYPE, Exposition
+from gateway.protocols import v2
 from gateway.protocols.mlflow import MlflowDialect
+from gateway.protocols.tensors import Asked
 from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Resolved
 from gateway.servable import Servable
@@ -36,6 +38,8 @@ log = logging.getLogger("turnout.http")
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
+Predict = Callable[[Endpoint, str | None, Mapping[bytes, bytes], bytes], Awaitable[tuple[bytes, Headers]]]
+Describe = Callable[[str, str], bytes]
 
 JSON = (b"content-type", b"application/json")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -59,6 +63,8 @@ class Gateway:
                 Route("/version", self._version),
                 Route("/status", self._status),
                 Route("/metrics", self._show_metrics),
+                Route("/v2", self._show_v2),
+                Route("/v2/{path:path}", self._show_v2),
             ],
             exception_handlers={HTTPException: _http_error},
         )
@@ -66,51 +72,65 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/invocations"):
-            await self._invoke(scope, receive, send)
+            await self._invoke(self._score, _error, scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].endswith("/infer"):
+            await self._invoke(self._infer, v2.error, scope, receive, send)
         else:
             await self._router(scope, cast(Any, receive), cast(Any, send))
 
     # Predictions
 
-    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _invoke(self, predict: Predict, error: Describe, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         try:
             name, version = _target(scope)
             endpoint = self._endpoints.get(name)
             if scope["method"] != "POST":
-                await _reply(send, 405, _error("BAD_REQUEST", "predictions are asked for with POST"), request_id)
+                await _reply(send, 405, error("BAD_REQUEST", "predictions are asked for with POST"), request_id)
                 return
             _refuse_encoding(headers.get(b"content-encoding"))
             limit = self._reconciler.settings.max_body_bytes
             body = await read_body(receive, headers.get(b"content-length"), limit)
-            await self._predict(endpoint, version, headers.get(b"content-type"), body, request_id, send)
+            text, answered = await predict(endpoint, version, headers, body)
+            await _send(send, 200, text, [*answered, (b"x-request-id", request_id)])
         except ClientGone:
             return
         except asyncio.CancelledError:  # the shutdown timeout is over; the server has nothing else to cancel for
-            await _reply_error(send, NotReady("the gateway is shutting down; ask another"), request_id)
+            await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
         except GatewayError as problem:
-            await _reply_error(send, problem, request_id)
+            await _reply_error(send, problem, error, request_id)
         except Exception:
             log.exception("unexpected", extra={"request_id": request_id.decode()})
-            await _reply(send, 500, _error("INTERNAL_ERROR", "the gateway failed; its log says why"), request_id)
+            await _reply(send, 500, error("INTERNAL_ERROR", "the gateway failed; its log says why"), request_id)
 
-    async def _predict(
-        self,
-        endpoint: Endpoint,
-        version: str | None,
-        content_type: bytes | None,
-        body: bytes,
-        request_id: bytes,
-        send: Send,
-    ) -> None:
+    async def _score(
+        self, endpoint: Endpoint, version: str | None, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[bytes, Headers]:
+        """MLflow's scoring protocol."""
+
         def decode(servable: Servable) -> Payload:
-            return self._dialect(servable).mlflow.decode(content_type, body)
+            return self._dialect(servable).mlflow.decode(headers.get(b"content-type"), body)
 
         answer, servable, role = await inference.predict(endpoint, decode, version)
         dialect = self._dialect(servable)
-        text = dialect.mlflow.encode(answer)
-        await _send(send, 200, text, [*dialect.headers[role], (b"x-request-id", request_id)])
+        return dialect.mlflow.encode(answer), [JSON, *dialect.headers[role]]
+
+    async def _infer(
+        self, endpoint: Endpoint, version: str | None, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[bytes, Headers]:
+        """Open Inference Protocol v2."""
+        asked = Asked()
+
+        def decode(servable: Servable) -> Payload:
+            nonlocal asked
+            payload, asked = self._dialect(servable).v2.decode(headers, body)
+            return payload
+
+        answer, servable, role = await inference.predict(endpoint, decode, version)
+        dialect = self._dialect(servable)
+        text, own = dialect.v2.encode(answer, asked, endpoint.name, servable.resolved.label)
+        return text, [*own, *dialect.headers[role]]
 
     def _dialect(self, servable: Servable) -> _Dialect:
         """Decoders and headers of one version, made on its first request and gone with it."""
@@ -140,6 +160,20 @@ class Gateway:
     async def _show_metrics(self, _: Request) -> Response:
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
+    async def _show_v2(self, request: Request) -> Response:
+        is_ready = self._is_ready() and not self.is_draining
+        try:
+            path = request.path_params.get("path", "")
+            found = await metadata.look_up(path, self._endpoints, is_ready, self._describe)
+        except GatewayError as problem:
+            retry = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
+            text = v2.error(problem.error_code, str(problem))
+            return Response(text, problem.http_status, retry, "application/json")
+        return JSONResponse(found)
+
+    def _describe(self, servable: Servable) -> dict[str, Any]:
+        return self._dialect(servable).v2.metadata()
+
     async def _status(self, _: Request) -> Response:
         return JSONResponse(
             {
@@ -155,12 +189,13 @@ class Gateway:
 class _Dialect:
     def __init__(self, resolved: Resolved) -> None:
         self.mlflow = MlflowDialect(resolved.signature)
+        self.v2 = v2.V2Dialect(resolved.signature)
         named = [
             (b"x-model-name", resolved.version.name if resolved.version else None),
             (b"x-model-version", resolved.label),
             (b"x-model-alias", resolved.alias),
         ]
-        common = [JSON, *((key, _header(value)) for key, value in named if value)]
+        common = [(key, _header(value)) for key, value in named if value]
         self.headers: dict[str, Headers] = {
             role: [*common, (b"x-served-by", role.encode())] for role in ("primary", "canary", "challenger")
         }
@@ -172,9 +207,17 @@ def _target(scope: Scope) -> tuple[str | None, str | None]:
     if path == "/invocations":
         return None, None
     match path.split("/"):
-        case ["", "endpoints", name, "invocations"]:
+        case ["", "endpoints", name, "invocations"] | ["", "v2", "models", name, "infer"]:
             return name, None
-        case ["", "endpoints", name, "versions", version, "invocations"]:
+        case ["", "endpoints", name, "versions", version, "invocations"] | [
+            "",
+            "v2",
+            "models",
+            name,
+            "versions",
+            version,
+            "infer",
+        ]:
             return name, version
     return path, None
 
@@ -199,14 +242,14 @@ def _error(code: str, message: str) -> bytes:
     return json.dumps({"error_code": code, "message": message}).encode()
 
 
-async def _reply_error(send: Send, problem: GatewayError, request_id: bytes) -> None:
+async def _reply_error(send: Send, problem: GatewayError, error: Describe, request_id: bytes) -> None:
     retry: Headers = [] if problem.retry_after_s is None else [(b"retry-after", b"%d" % problem.retry_after_s)]
     if problem.closes_connection:
         retry.append((b"connection", b"close"))
     await _send(
         send,
         problem.http_status,
-        _error(problem.error_code, str(problem)),
+        error(problem.error_code, str(problem)),
         [JSON, (b"x-request-id", request_id), *retry],
     )
 
@@ -229,4 +272,7 @@ def _problem(status: int, code: str, message: str) -> Response:
 async def _http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     code = "ENDPOINT_NOT_FOUND" if problem.status_code == 404 else "BAD_REQUEST"
-    return _problem(problem.status_code, code, f"{problem.detail}: {request.method} {request.url.path}")
+    message = f"{problem.detail}: {request.method} {request.url.path}"
+    if request.url.path.startswith("/v2"):
+        return Response(v2.error(code, message), problem.status_code, problem.headers, "application/json")
+    return _problem(problem.status_code, code, message)

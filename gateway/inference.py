@@ -46,11 +46,21 @@ async def _awake(endpoint: Endpoint, begun_s: float) -> None:
         raise
 
 
+async def warm_version(endpoint: Endpoint, version: str | None) -> Servable:
+    """That version while it is warm, or the primary, loaded for this where it sleeps.
+
+    Raises `NotReady`, or `NoSuchEndpoint` with those that there are.
+    """
+    while (split := endpoint.split) is None:
+        await endpoint.awakened()
+    return split.primary if version is None else _pinned(endpoint, version)[0]
+
+
 def _pinned(endpoint: Endpoint, version: str) -> tuple[Servable, str]:
     assert endpoint.split is not None
     warm = {each.resolved.label: (each, role) for each, role, _ in endpoint.split.shares()}
     if version not in warm:
         raise NoSuchEndpoint(
-            f"endpoint {endpoint.name!r} has no version {version!r} that is warm; it has: {', '.join(warm)}"
+            f"endpoint {endpoint.name!r} has no version {version[:200]!r} that is warm; it has: {', '.join(warm)}"
         )
     return warm[version]

@@ -8,6 +8,7 @@ goes to the replica as it came.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -74,7 +75,11 @@ def _numbers(meta: dict[str, Any], buffer: bytes | bytearray | memoryview) -> by
     shape = meta["shape"]
     if 0 in shape:
         return _encode(_empty(shape))
-    code: Any = clean.CODES[meta["dtype"]]
+    dtype = meta["dtype"]
+    if dtype == "float16":  # which a memoryview does not know
+        halves = struct.unpack(f"<{memoryview(buffer).nbytes // 2}e", buffer)
+        dtype, buffer = "float64", struct.pack(f"<{len(halves)}d", *halves)
+    code: Any = clean.CODES[dtype]
     values = memoryview(buffer).cast("B").cast(code, shape).tolist()
     text = _encode(values)
     # msgspec writes null for what JSON has no number for; MLflow writes NaN and Infinity, and so does json.

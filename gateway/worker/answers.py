@@ -11,7 +11,7 @@ import warnings
 from typing import Any, Dict, List, Tuple
 
 RAW_DTYPES = frozenset(
-    ["float64", "float32", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"]
+    ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"]
 )
 
 

@@ -39,6 +39,37 @@ def convert(frame: Any, inputs: List[Dict[str, Any]]) -> Any:
     return _converted(frame, {name: spec for name, spec in wanted.items() if name in frame.columns})
 
 
+def convert_exactly(frame: Any, inputs: List[Dict[str, Any]]) -> Any:
+    """The DataFrame with every column in its type of *inputs* whose values that leaves as they are; times from text.
+
+    By name, or by position. A column that another type would change stays as it is.
+    """
+    names = [spec.get("name") for spec in inputs]
+    wanted = dict(zip(frame.columns if None in names else names, inputs))
+    frame = frame.copy(deep=False)
+    for name, spec in wanted.items():
+        if name in frame.columns:
+            frame[name] = _exactly(frame[name], spec)
+    return frame
+
+
+def _exactly(column: Any, spec: Dict[str, Any]) -> Any:
+    import numpy
+
+    dtype = dtype_of(spec)
+    if dtype == "datetime64[ns]" and column.dtype.kind not in "iufb":
+        return _times(column)
+    if dtype is None or dtype in ("str", "bytes", "datetime64[ns]") or column.dtype.kind not in "iufb":
+        return column
+    with numpy.errstate(all="ignore"):
+        values = column.to_numpy()
+        others = values.astype(dtype)
+        missing = numpy.isnan(values) if others.dtype.kind == "f" and values.dtype.kind == "f" else False
+        # Both ways: 2**63 as an int64 is negative and yet comes back, and 2**53 + 1 equals its rounded float.
+        same = (others == values) & (others.astype(values.dtype) == values) | missing
+    return column.astype(dtype) if bool(same.all()) else column
+
+
 def _converted(frame: Any, wanted: Dict[Any, Dict[str, Any]]) -> Any:
     frame = frame.copy(deep=False)
     for name, spec in wanted.items():
@@ -136,6 +167,13 @@ def guessed_array(value: Any, dtype: Optional[str] = None) -> Any:
             "send fewer at a time, or as a table"
         )
     return numpy.array(value, dtype=dtype)
+
+
+def as_text_dtype(array: Any, dtype: Optional[str]) -> Any:
+    """An array of texts or bytes as the kind of array that a tensor of *dtype* is; any other as it is."""
+    if dtype == "object" and array.dtype.kind == "U":
+        return array.astype(object)
+    return array.astype("S") if dtype == "bytes" and array.dtype == object else array
 
 
 def _cells(value: Any) -> Any:

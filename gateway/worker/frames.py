@@ -21,9 +21,12 @@ class Payload(NamedTuple):
                    values in row order, all of one dtype; else one buffer a column, of which a "str" column's
                    is a JSON array.
     kind `tensor`: dtype, shape; one buffer in C order, little-endian.
+    kind `tensors`: names, dtypes, shapes; one buffer each, of which a "str" or "bytes" tensor's is a JSON array of
+                   texts or of base64. A name is null where there is only one and it has none.
     kind `body`:   content_type; one buffer, the client's body as it came, for the replica to read.
     kind `json`:   one buffer, JSON text that is ready to send; `whole` true: it is the whole answer.
-    Any of them may carry `params`, a JSON object.
+    Any of them may carry `params`, a JSON object, and those of arrays and columns `unread`: for each buffer what
+    `elements.read` needs to make of it what is said above; null where that is done.
     """
 
     meta: Dict[str, Any]

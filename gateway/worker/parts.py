@@ -22,6 +22,8 @@ def key(meta: Meta) -> Optional[Tuple[Any, ...]]:
 
     Columns, types and params that differ are never mixed.
     """
+    if "unread" in meta:
+        return None
     params = json.dumps(meta["params"], sort_keys=True) if "params" in meta else None
     if meta["kind"] == "table":
         return (*meta["columns"], *meta["dtypes"], meta.get("packed", False), params)

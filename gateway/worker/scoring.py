@@ -76,7 +76,7 @@ class Bodies:
         signature = signature or {}
         self.inputs: List[Dict[str, Any]] = signature.get("inputs") or []
         self._params: List[Dict[str, Any]] = signature.get("params") or []
-        self._from_type_hint = bool(signature.get("is_signature_from_type_hint"))
+        self.is_from_type_hint = bool(signature.get("is_signature_from_type_hint"))
         self._casts = casts
         self._enforcement = enforcement
         self._names = [spec.get("name") for spec in self.inputs]
@@ -95,14 +95,14 @@ class Bodies:
             frame = _read_parquet(body)
         else:
             raise Refused(f"no reader for content type {shortened(content_type)!r}", status=415)
-        if self._from_type_hint:
+        if self.is_from_type_hint:
             data = frame.iloc[:, 0].tolist() if frame.shape[1] == 1 else frame
             return Request(data, self.enforce_params(None))
         return Request(self.enforce(frame), self.enforce_params(None))
 
     def enforce(self, data: Any) -> Any:
         """What MLflow would hand to the model for data that was read. Raises `Refused`."""
-        if not self.inputs or self._from_type_hint:
+        if not self.inputs or self.is_from_type_hint:
             return data
         try:
             return self._enforcement.enforce_inputs(self._shape(data), self.inputs)
@@ -134,7 +134,7 @@ class Bodies:
             return Request(self.enforce(document), self.enforce_params(given), wrapped=False)
         forms = [key for key in document if key in FORMS]
         params = document.get("params")
-        if self._from_type_hint:
+        if self.is_from_type_hint:
             if "inputs" not in document:
                 raise Refused(
                     "A model whose signature comes from type hints takes a JSON object with the key 'inputs'; "

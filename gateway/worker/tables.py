@@ -4,6 +4,7 @@ Typed payloads become tables without a copy; bodies are read whole (`scoring.py`
 alone and run on Python 3.9; pandas and numpy are the model's own.
 """
 
+import base64
 import importlib.util
 import json
 import os
@@ -34,6 +35,7 @@ def _beside(name: str) -> ModuleType:
 
 answers = _beside("answers")
 casts = _beside("casts")
+elements = _beside("elements")
 scoring = _beside("scoring")
 Refused = scoring.Refused
 Request = scoring.Request
@@ -56,6 +58,7 @@ class Scorer:
         self._bodies = scoring.Bodies(signature, casts, enforcement)
         self._plans: Dict[Tuple[Any, ...], Tuple[Any, bool]] = {}
         self._uses_arrays = False
+        self._readers = {"table": self._table, "tensor": self._tensor, "tensors": self._tensors}
 
     def takes_arrays(self, meta: Dict[str, Any], _: Sequence[Any]) -> bool:
         """Whether such a payload is a table that could as well be one array."""
@@ -78,10 +81,12 @@ class Scorer:
         kind = meta["kind"]
         if kind == "body":
             return self._bodies.read(meta["content_type"], bytes(buffers[0]))
-        if kind not in ("table", "tensor"):
+        if kind not in self._readers:
             raise Refused(f"no model reads a payload of kind {kind!r}")
+        if "unread" in meta:
+            buffers = _elements(meta, buffers)
         try:
-            data = self._table(meta, buffers) if kind == "table" else self._tensor(meta, buffers[0])
+            data = self._readers[kind](meta, buffers)
         except (ValueError, TypeError) as problem:
             raise scoring.invalid(f"The buffers are no {kind} of the shape announced: {problem}") from None
         return Request(data, self._bodies.enforce_params(meta.get("params")))
@@ -113,7 +118,17 @@ class Scorer:
             ]
             frame = pandas.DataFrame(dict(enumerate(parts)))
             frame.columns = columns
-        return frame if fits else self._bodies.enforce(frame)
+        return frame if fits else self._enforced(frame)
+
+    def _enforced(self, frame: Any) -> Any:
+        """A table of other types than the signature's: converted where no value changes by that, else refused."""
+        inputs = self._bodies.inputs
+        if inputs and inputs[0]["type"] != "tensor":
+            try:
+                frame = casts.convert_exactly(frame, inputs)
+            except (ValueError, TypeError, OverflowError) as problem:
+                raise scoring.invalid(problem) from None
+        return self._bodies.enforce(frame)
 
     def _plan(self, columns: List[Any], dtypes: List[str]) -> Tuple[Any, bool]:
         """The columns as an index, and whether they are exactly what the signature asks for."""
@@ -130,16 +145,51 @@ class Scorer:
         names = [spec.get("name") for spec in inputs]
         return [casts.dtype_of(spec) for spec in inputs] == dtypes and (None in names or names == columns)
 
-    def _tensor(self, meta: Dict[str, Any], buffer: Any) -> Any:
+    def _tensor(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Any:
         import numpy
 
         shape = meta["shape"]
-        array = numpy.frombuffer(buffer, dtype=meta["dtype"]).reshape(shape).copy()  # models write into their input
+        array = numpy.frombuffer(buffers[0], dtype=meta["dtype"]).reshape(shape).copy()  # models write into their input
         inputs = self._bodies.inputs
         is_alone = len(inputs) == 1 and inputs[0]["type"] == "tensor" and not inputs[0].get("name")
         if is_alone and _is_of(inputs[0]["tensor-spec"], meta["dtype"], shape):
             return array
         return self._bodies.enforce(array)
+
+    def _tensors(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Any:
+        """Arrays by name, one array alone, or a table of columns that may hold more than plain values."""
+        names, inputs = meta["names"], self._bodies.inputs
+        arrays = dict(zip(names, map(_array, meta["dtypes"], meta["shapes"], buffers)))
+        if self._bodies.is_from_type_hint:
+            return arrays[names[0]].tolist()
+        if inputs and inputs[0]["type"] != "tensor":
+            return self._enforced(casts.frame_of_columns(arrays))
+        wanted = {spec.get("name"): spec["tensor-spec"]["dtype"] for spec in inputs}
+        arrays = {name: casts.as_text_dtype(array, wanted.get(name)) for name, array in arrays.items()}
+        return self._bodies.enforce(arrays[None] if names == [None] else arrays)
+
+
+def _elements(meta: Dict[str, Any], buffers: Sequence[Any]) -> List[Any]:
+    """The buffers, of which some came as the client sent them. Raises `Refused`."""
+    dtypes = meta.get("dtypes") or [meta["dtype"]]
+    read = []
+    for buffer, dtype, unread in zip(buffers, dtypes, meta["unread"]):
+        try:
+            read.append(elements.read(*unread[:3], buffer, dtype) if unread else buffer)
+        except ValueError as problem:
+            raise Refused(f"Input {unread[3][:100]!r} {problem}.") from None
+    return read
+
+
+def _array(dtype: str, shape: List[int], buffer: Any) -> Any:
+    import numpy
+
+    if dtype == "str":
+        return casts.guessed_array(json.loads(bytes(buffer))).reshape(shape)
+    if dtype == "bytes":
+        texts = json.loads(bytes(buffer))
+        return casts.to_array([each and base64.b64decode(each) for each in texts], None).reshape(shape)
+    return numpy.frombuffer(buffer, dtype=dtype).reshape(shape).copy()  # models write into their input
 
 
 def _is_of(spec: Dict[str, Any], dtype: str, shape: List[int]) -> bool:

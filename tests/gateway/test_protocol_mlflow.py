@@ -306,6 +306,7 @@ def test_other_formats_go_on_whole(content_type):
         (numpy.array([1.5, 2.0]), b"[1.5,2.0]"),
         (numpy.array([[1, 2], [3, 4]], dtype="int32"), b"[[1,2],[3,4]]"),
         (numpy.array([0.1], dtype="float32"), b"[0.10000000149011612]"),
+        (numpy.array([[0.5], [2.0]], dtype="float16"), b"[[0.5],[2.0]]"),
         (numpy.array([True, False]), b"[true,false]"),
         (numpy.array([2**64 - 1], dtype="uint64"), b"[18446744073709551615]"),
         (numpy.array([numpy.nan, numpy.inf, -numpy.inf, 1.0]), b"[NaN, Infinity, -Infinity, 1.0]"),
