@@ -161,7 +161,7 @@ def _datatype(flat: Sequence[Any], declared: str) -> str | None:
         return declared or "FP64"
     if kinds == {bool}:
         return "BOOL"
-    if kinds <= {str, type(None)} and str in kinds:
+    if kinds <= {str, type(None)} and (str in kinds or declared == elements.BYTES):
         return elements.BYTES
     if kinds == {int} and not declared.startswith("FP"):
         return _whole(flat, declared)

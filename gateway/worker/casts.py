@@ -102,7 +102,9 @@ def _column(column: Any, spec: Dict[str, Any]) -> Any:
 def _times(column: Any) -> Any:
     import pandas
 
-    times = pandas.to_datetime(column)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it tries one format after the other
+        times = pandas.to_datetime(column)
     return times.astype("datetime64[ns]") if getattr(times.dt, "tz", None) is None else times
 
 

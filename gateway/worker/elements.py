@@ -132,8 +132,9 @@ def _text(element: Any) -> Any:
 
 
 def _base64(element: Any) -> Any:
-    """None where there is none."""
-    return element and base64.b64encode(element.encode() if isinstance(element, str) else element).decode()
+    if element is None:
+        return None
+    return base64.b64encode(element.encode() if isinstance(element, str) else element).decode()
 
 
 def _parsed(buffer: Any) -> Any:
