@@ -33,6 +33,7 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/swap.py
 	$(BIN)/python bench/predict.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/many.py
 	$(BIN)/python bench/registry.py
 	$(BIN)/python bench/soak.py
 
