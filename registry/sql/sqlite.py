@@ -81,6 +81,8 @@ class SqliteFile:
         self._identity: Identity | None = None
         self._is_frozen = False
         self._last: tuple[Identity, Identity | None] | None = None
+        self._openings = 0
+        self._idle_ears: list[FolderEars] = []
         _refuse_network_file_system(self.path)
         if self.path.is_dir():
             raise InvalidUri(
@@ -122,12 +124,23 @@ class SqliteFile:
 
     @contextmanager
     def listen(self, stop: threading.Event) -> Iterator[Callable[[float], bool]]:
-        """Watch the folder, for a commit shows in `<file>-wal` and seldom in the file itself."""
-        ears = FolderEars(self.path, stop)
+        """Watch the folder, for a commit shows in `<file>-wal` and seldom in the file itself.
+
+        The ears are kept for the next wait, until another file lies at the path: then its folder may be another, too.
+        """
+        with self._lock:
+            opened = self._openings
+            ears = self._idle_ears.pop() if self._idle_ears else None
+        ears = ears or FolderEars(self.path, stop)
         try:
             yield ears.heard_within
         finally:
-            ears.close()
+            with self._lock:
+                keep = self._openings == opened
+                if keep:
+                    self._idle_ears.append(ears)
+            if not keep:
+                ears.close()
 
     def close(self) -> None:
         self._forget()
@@ -162,6 +175,10 @@ class SqliteFile:
     def _close_engine(self) -> None:
         engine, self._engine, self._identity = self._engine, None, None
         readers, self._readers = self._readers, None
+        ears, self._idle_ears = self._idle_ears, []
+        self._openings += 1
+        for each in ears:
+            each.close()
         if readers is not None:
             readers.close()
         if engine is not None:
