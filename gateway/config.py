@@ -35,6 +35,7 @@ class EndpointConfig:
     accelerates: bool = True
     keep_warm: bool = True  # or loaded when a request asks for it, and put to sleep when memory is short
     is_default: bool = False  # the one that `/invocations` serves
+    env_manager: str = "local"  # or uv: an environment of its own for each version, of what the model requires
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class _Endpoint(
 ):
     model: str | UnsetType = UNSET
     replicas: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
+    env_manager: Literal["local", "uv"] | UnsetType = UNSET
     load_timeout_s: Duration | UnsetType = UNSET
     predict_timeout_s: Duration | UnsetType = UNSET
     max_queue: Annotated[int, Meta(ge=0)] | UnsetType = UNSET

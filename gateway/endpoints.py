@@ -255,6 +255,7 @@ def _row(servable: Servable, role: str, share: float) -> dict[str, Any]:
         "replicas": servable.replicas,
         "path": servable.path,
         "proof": servable.proof,
+        "environment": servable.environment,
     }
 
 

@@ -1,7 +1,4 @@
-"""An interpreter that can import a model's requirements, and its fork server.
-
-There is one environment here, the gateway's own interpreter (`local`); others are keyed by requirements later.
-"""
+"""An interpreter that can import a model's requirements, and its fork server."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +51,7 @@ THREADLESS = dict.fromkeys(ONE_THREAD, "1") | {
 }
 PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty): +([0-9]+) kB$", re.MULTILINE)
 START_TIMEOUT_S = 120.0
+FAREWELL_S = 0.2
 SPAWNS_AT_ONCE = 32
 MAX_MESSAGE_BYTES = 64 << 10
 
@@ -93,13 +90,15 @@ class ForkedProcess:
 
 
 class Environment:
-    """The gateway's own interpreter as a place for replicas; starts its fork server on first use.
+    """One interpreter as a place for replicas; starts its fork server on first use, and again when that was lost.
 
     Only its own methods write its state, all on the event loop.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, python: Path, name: str) -> None:
+        self.name = name
+        self._folder = folder  # its own: sockets are named by a number
+        self._python = python
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._children: dict[int, ForkedProcess] = {}
@@ -120,7 +119,9 @@ class Environment:
                     await asyncio.shield(self._ready)
             except TimeoutError:
                 self._lost()
-                raise LoadFailed(f"the fork server was not ready within {START_TIMEOUT_S:.0f} s") from None
+                raise LoadFailed(
+                    f"the fork server of {self.name} was not ready within {START_TIMEOUT_S:.0f} s"
+                ) from None
 
     async def spawn(self, output: int) -> ForkedProcess:
         """Fork a process that listens on a socket of its own and writes what it prints to *output*."""
@@ -153,16 +154,20 @@ class Environment:
     def _launch(self) -> None:
         loop = asyncio.get_running_loop()
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control.setblocking(False)
         options = {"control": theirs.fileno(), "parent": os.getpid(), "files": FILES, "preload": PRELOAD}
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-u", str(WORKER / "main.py"), json.dumps(options)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=scrubbed(dict(os.environ)),
-                process_group=0,  # Ctrl-C is for the gateway; it ends its replicas itself
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [self._python, "-I", "-u", str(WORKER / "main.py"), json.dumps(options)],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=scrubbed(dict(os.environ)),
+                    process_group=0,  # Ctrl-C is for the gateway; it ends its replicas itself
+                )
+            except OSError as problem:
+                control.close()
+                raise LoadFailed(f"the fork server of {self.name} could not be started: {problem}") from None
+        control.setblocking(False)
         self._control = control
         self._ready = loop.create_future()
         loop.add_reader(control, self._heard)
@@ -208,8 +213,10 @@ class Environment:
 
     def _report(self, message: dict[str, Any]) -> None:
         for library, why in message["missing"].items():
-            log.warning("models cannot import %s: %s", library, why)
-        log.info("fork server ready", extra={"seconds": round(message["seconds"], 3)})
+            if why.startswith("ModuleNotFoundError"):
+                continue  # what a model needs is its requirements' to say
+            log.warning("models cannot import %s: %s", library, why, extra={"environment": self.name})
+        log.info("fork server ready", extra={"environment": self.name, "seconds": round(message["seconds"], 3)})
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
@@ -222,15 +229,22 @@ class Environment:
             asyncio.get_running_loop().remove_reader(control)
             asyncio.get_running_loop().remove_writer(control)
             control.close()
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(LoadFailed("the fork server ended before it was ready; see the log above"))
+        is_early = self._ready is not None and not self._ready.done()
+        status = None if process is None else _end(process, FAREWELL_S if is_early else 0.0)
+        if self._ready is not None and is_early:
+            how = f"the fork server of {self.name} ended with status {status} before it was ready; see the log above"
+            self._ready.set_exception(LoadFailed(how))
         children, self._children = self._children, {}
         for child in children.values():
             child.end(-signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], farewell_s: float) -> int:
+    """Kill a process that has had so long to end by itself; its status."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(farewell_s)
+    process.kill()
+    return process.wait()
 
 
 @contextlib.contextmanager

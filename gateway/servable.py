@@ -7,12 +7,13 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Self
 
 from gateway.batching import Batcher
 from gateway.config import EndpointConfig
 from gateway.errors import DeadlineExceeded, LoadFailed, NotReady, Overloaded, ReplicaDied
-from gateway.runtimes.base import Replica, Resolved, Runtime
+from gateway.runtimes.base import Place, Replica, Resolved, Runtime
 from gateway.worker import parts
 from gateway.worker.frames import Payload
 
@@ -29,7 +30,7 @@ class Servable:
     States: starting -> ready -> draining -> closed; any -> failed. Written by its own methods only.
     """
 
-    def __init__(self, runtime: Runtime, resolved: Resolved, config: EndpointConfig) -> None:
+    def __init__(self, place: Place, resolved: Resolved, config: EndpointConfig) -> None:
         self.resolved = resolved
         self.config = config
         self.state = "starting"
@@ -37,7 +38,9 @@ class Servable:
         self.requests = 0
         self.calls = 0
         self.errors = 0
-        self._runtime = runtime
+        self.environment = place.environment
+        self._place = place
+        self._held = AsyncExitStack()  # the place
         self._replicas: list[Replica] = []
         self._line: deque[asyncio.Future[None]] = deque()
         self._leases = 0
@@ -55,8 +58,16 @@ class Servable:
         cls, runtime: Runtime, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]
     ) -> Self:
         """Bring up every replica, loaded and warm; raises `LoadFailed`, and then nothing is left running."""
-        servable = cls(runtime, resolved, config)
-        starts = [asyncio.ensure_future(runtime.start(resolved, config, progress)) for _ in range(config.replicas)]
+        progress("starting")
+        async with AsyncExitStack() as stack:
+            place = await stack.enter_async_context(runtime.prepare(resolved, config))
+            servable = cls(place, resolved, config)
+            await servable._start(progress)
+            servable._held = stack.pop_all()
+        return servable
+
+    async def _start(self, progress: Callable[[str], None]) -> None:
+        starts = [asyncio.ensure_future(self._place.start(progress)) for _ in range(self.config.replicas)]
         try:
             replicas = await asyncio.gather(*starts)
         except BaseException as problem:
@@ -65,16 +76,15 @@ class Servable:
             for outcome in await asyncio.gather(*starts, return_exceptions=True):
                 if not isinstance(outcome, BaseException):
                     await outcome.close()
-            servable.state = "failed"
+            self.state = "failed"
             if isinstance(problem, OSError):
                 raise LoadFailed(f"no process could be started for the model: {problem}") from problem
             raise
-        servable._replicas.extend(replicas)
+        self._replicas.extend(replicas)
         for replica in replicas:
-            servable._listen(replica)
-        servable._keepers = [asyncio.create_task(servable._keep(replica)) for replica in replicas]
-        servable.state = "ready"
-        return servable
+            self._listen(replica)
+        self._keepers = [asyncio.create_task(self._keep(replica)) for replica in replicas]
+        self.state = "ready"
 
     @property
     def replicas(self) -> int:
@@ -164,6 +174,7 @@ class Servable:
         await asyncio.gather(*watchers, return_exceptions=True)
         await asyncio.gather(*(replica.close() for replica in self._replicas), return_exceptions=True)
         self._replicas.clear()
+        await self._held.aclose()
         self.state = "closed"
 
     # The line: requests wait here, in order, until a replica has room.
@@ -245,7 +256,7 @@ class Servable:
             if deaths > QUICK_DEATHS:
                 await self._pause(min(FIRST_PAUSE_S * 2 ** (deaths - QUICK_DEATHS - 1), LONGEST_PAUSE_S))
             try:
-                return await self._runtime.start(self.resolved, self.config, lambda _: None), deaths
+                return await self._place.start(lambda _: None), deaths
             except Exception as problem:  # whatever it is, the next try may succeed
                 deaths += 1
                 self.last_error = str(problem) or type(problem).__name__

@@ -64,7 +64,7 @@ async def serve(settings: Settings, file: ConfigFile | None, listener: socket.so
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
     stop = _Stop()
     endpoints, lag = EndpointTable(()), LoopLag()
-    async with LocalRuntime() as runtime:
+    async with LocalRuntime(settings.cache) as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
         gateway = Gateway(endpoints, reconciler, Exposition(endpoints, reconciler, lag, file), file)
         server = _Uvicorn(_uvicorn_config(gateway, settings))

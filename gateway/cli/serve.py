@@ -52,6 +52,14 @@ STDERR = 2
     type=click.IntRange(1, 256),
     help="Processes for each version.",
 )
+@click.option(
+    "--env-manager",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "uv"]),
+    help="What models run in. local: the environment of this command. uv: for each version one that is built of the "
+    "requirements in its directory.",
+)
 @click.option("--load-timeout", default="120s", show_default=True, help="How long a version may take to load.")
 @click.option("--predict-timeout", default="60s", show_default=True, help="How long a prediction may take.")
 @click.option(
@@ -150,6 +158,7 @@ OF_THE_GATEWAY: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 OF_AN_ENDPOINT: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "replicas": ("replicas", int),
+    "env_manager": ("env_manager", str),
     "load_timeout": ("load_timeout_s", parse_duration),
     "predict_timeout": ("predict_timeout_s", parse_duration),
     "max_queue": ("max_queue", int),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -75,13 +76,24 @@ class Replica(Protocol):
         """End it, by force if it will not. Safe to call twice, never raises."""
 
 
-class Runtime(Protocol):
-    """Starts replicas."""
+class Place(Protocol):
+    """Where the replicas of one version run: what it needs is installed there, and stays while the place is held."""
 
-    async def start(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> Replica:
-        """One replica that is loaded and warm; *progress* hears `starting`, `loading`, `warming`.
+    @property
+    def environment(self) -> str:
+        """The environment's name, and the Python in it."""
+
+    async def start(self, progress: Callable[[str], None]) -> Replica:
+        """One replica that is loaded and warm; *progress* hears `loading`, `warming`.
 
         Raises `LoadFailed` with the cause; then nothing of it is left running.
         """
+
+
+class Runtime(Protocol):
+    """Has places for replicas."""
+
+    def prepare(self, resolved: Resolved, config: EndpointConfig) -> AbstractAsyncContextManager[Place]:
+        """Hold a place for this version, built first if need be. Raises `LoadFailed` with the cause."""
 
     async def close(self) -> None: ...

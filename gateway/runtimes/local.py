@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import itertools
 import logging
 import os
+import platform
 import shutil
 import signal
-import tempfile
-import time
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
 from gateway.config import EndpointConfig
 from gateway.environments import Environment, ForkedProcess
 from gateway.errors import LoadFailed, ModelError, ReplicaDied
+from gateway.requirements import read_requirements
 from gateway.runtimes.base import Proven, Resolved
+from gateway.runtimes.folders import open_folder
+from gateway.threads import in_thread
+from gateway.venvs import Venvs
 from gateway.worker import frames
 from gateway.worker.frames import Payload
 
@@ -206,34 +212,26 @@ class LocalReplica(asyncio.Protocol):
         return f"a replica of {self._label} {how}; try again"
 
 
-class LocalRuntime:
-    """Starts replicas here. Open it with `async with`; leaving ends every process it started."""
+class LocalPlace:
+    """Where the replicas of one version run: an environment, held until it is left."""
 
-    def __init__(self) -> None:
-        self._folder: Path | None = None
+    def __init__(self, environment: Environment, name: str, resolved: Resolved, config: EndpointConfig) -> None:
+        self.environment = name
+        self._environment = environment
+        self._resolved = resolved
+        self._config = config
 
-    async def __aenter__(self) -> Self:
-        sweep_abandoned()
-        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=folder_of_folders()))  # 0700
-        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._environment = Environment(self._folder)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def start(self, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]) -> LocalReplica:
-        progress("starting")
+    async def start(self, progress: Callable[[str], None]) -> LocalReplica:
+        endpoint, version = self._config.name, self._resolved.label
         readable, writable = os.pipe()
         try:
-            await self._relay(readable, config.name, resolved.label)
+            await _relay(readable, endpoint, version)
             process = await self._environment.spawn(writable)
         finally:
             os.close(writable)
-        replica = LocalReplica(process, f"{config.name} version {resolved.label}")
+        replica = LocalReplica(process, f"{endpoint} version {version}")
         try:
-            await replica.load(resolved, config, progress)
+            await replica.load(self._resolved, self._config, progress)
         except BaseException as problem:
             process.kill()
             how = await replica.closed()
@@ -242,16 +240,67 @@ class LocalRuntime:
             raise
         return replica
 
-    async def close(self) -> None:
-        await self._environment.close()
-        os.close(self._lock)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)  # a lock and a few sockets
 
-    async def _relay(self, readable: int, endpoint: str, version: str) -> None:
-        """Send what a replica prints to the log, line by line, with its endpoint and version."""
-        pipe = os.fdopen(readable, "rb", 0)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: _LogLines(endpoint, version), pipe)
+class LocalRuntime:
+    """Starts replicas here. Open it with `async with`; leaving ends every process it started.
+
+    Versions with equal environments share a fork server, which ends when the last of them has left. That of the
+    gateway's own interpreter stays.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    async def __aenter__(self) -> Self:
+        self._folder, self._lock = open_folder()
+        self._venvs = Venvs(self._cache / "environments")
+        self._environments: dict[Path, Environment] = {}
+        self._guests: Counter[Path] = Counter()
+        self._numbers = itertools.count()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @contextlib.asynccontextmanager
+    async def prepare(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[LocalPlace]:
+        python, name = Path(sys.executable), f"local python {platform.python_version()}"
+        if config.env_manager == "uv":
+            venv = await self._venvs.of(await in_thread(partial(read_requirements, resolved.path)))
+            python, name = venv.python, str(venv)
+        async with self._fork_server(python, name) as environment:
+            yield LocalPlace(environment, name, resolved, config)
+
+    async def close(self) -> None:
+        await self._venvs.close()
+        for environment in self._environments.values():
+            await environment.close()
+        os.close(self._lock)
+        shutil.rmtree(self._folder, ignore_errors=True)  # a lock and a few sockets
+
+    @contextlib.asynccontextmanager
+    async def _fork_server(self, python: Path, name: str) -> AsyncIterator[Environment]:
+        """The one of this interpreter, ready; whoever is the last to leave ends it."""
+        if python not in self._environments:
+            folder = self._folder / str(next(self._numbers))
+            folder.mkdir()
+            self._environments[python] = Environment(folder, python, name)
+        environment = self._environments[python]
+        self._guests[python] += 1
+        try:
+            await environment.start()
+            yield environment
+        finally:
+            self._guests[python] -= 1
+            if not self._guests[python] and python != Path(sys.executable):
+                del self._environments[python]
+                await environment.close()
+
+
+async def _relay(readable: int, endpoint: str, version: str) -> None:
+    """Send what a replica prints to the log, line by line, with its endpoint and version."""
+    pipe = os.fdopen(readable, "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _LogLines(endpoint, version), pipe)
 
 
 class _LogLines(asyncio.Protocol):
@@ -293,31 +342,6 @@ class _LogLines(asyncio.Protocol):
 
     def _write(self, line: bytes) -> None:
         model_log.info("%s", line[:MAX_LOG_LINE_BYTES].decode("utf-8", "backslashreplace"), extra=self._labels)
-
-
-FOLDER_PREFIX = f"turnout-{os.getuid()}-"
-LONGEST_PARENT_BYTES = 70
-SETTLED_S = 60.0
-
-
-def folder_of_folders() -> Path:
-    """Where run folders go: a socket's path has at most 107 bytes, and a TMPDIR may be longer than that."""
-    usual = Path(tempfile.gettempdir())
-    return usual if len(os.fsencode(usual)) <= LONGEST_PARENT_BYTES else Path("/tmp")
-
-
-def sweep_abandoned() -> None:
-    """Remove the folders of gateways that were killed: those whose lock nobody holds."""
-    for folder in folder_of_folders().glob(FOLDER_PREFIX + "*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime < SETTLED_S:
-                continue  # its owner may be about to take the lock
-            lock = os.open(folder / "lock", os.O_RDWR)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 def _joins(resolved: Resolved, config: EndpointConfig) -> str:
