@@ -97,6 +97,7 @@ class Environment:
 
     def __init__(self, folder: Path, python: Path, name: str) -> None:
         self.name = name
+        self._labels = {"environment": name}
         self._folder = folder  # its own: sockets are named by a number
         self._python = python
         self._process: subprocess.Popen[bytes] | None = None
@@ -201,7 +202,13 @@ class Environment:
         if not data:
             self._lost()
             return
-        message = json.loads(data)
+        try:
+            self._obey(json.loads(data))
+        except Exception as problem:  # its libraries are a model's choice, so what it says may be anything
+            log.warning("the fork server is ended: it sent what is no message (%r)", problem, extra=self._labels)
+            self._lost()
+
+    def _obey(self, message: dict[str, Any]) -> None:
         if message["op"] == "ready":
             self._report(message)
         elif message["op"] == "spawned":
@@ -215,8 +222,8 @@ class Environment:
         for library, why in message["missing"].items():
             if why.startswith("ModuleNotFoundError"):
                 continue  # what a model needs is its requirements' to say
-            log.warning("models cannot import %s: %s", library, why, extra={"environment": self.name})
-        log.info("fork server ready", extra={"environment": self.name, "seconds": round(message["seconds"], 3)})
+            log.warning("models cannot import %s: %s", library, why, extra=self._labels)
+        log.info("fork server ready", extra={**self._labels, "seconds": round(message["seconds"], 3)})
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 

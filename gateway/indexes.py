@@ -16,7 +16,7 @@ from gateway.environments import scrubbed
 
 # Of uv's own variables those that say where packages come from and how they are reached.
 OF_UV = re.compile(
-    r"UV_(INDEX\w*|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS"
+    r"UV_(INDEX\w*|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS"
     r"|SYSTEM_CERTS|OFFLINE|HTTP_\w+|CONCURRENT_\w+|CACHE_DIR|LINK_MODE|CONSTRAINT|OVERRIDE|EXCLUDE_NEWER|PRERELEASE"
     r"|TORCH_BACKEND|CONFIG_FILE|PYTHON_INSTALL_DIR)"
 )
@@ -25,7 +25,6 @@ OF_PIP = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
     "constraint": "UV_CONSTRAINT",
     "trusted-host": "UV_INSECURE_HOST",
     "timeout": "UV_HTTP_TIMEOUT",
@@ -34,7 +33,7 @@ OF_PIP = {
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
 }
-PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
 
 def uv_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -51,6 +50,12 @@ def uv_environment(environment: Mapping[str, str]) -> dict[str, str]:
     if "UV_FIND_LINKS" in of_pip:
         of_pip["UV_FIND_LINKS"] = of_pip["UV_FIND_LINKS"].replace(" ", ",")
     return kept | of_pip | own | {"PATH": _without_shims(environment.get("PATH", os.defpath)), "NO_COLOR": "1"}
+
+
+def uv_options(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The one setting of pip's that uv has no variable for."""
+    is_without = dict(_pip_settings(environment)).get("no-index", "").lower() in ("1", "true", "yes", "on")
+    return ("--no-index",) if is_without else ()
 
 
 def _pip_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

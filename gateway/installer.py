@@ -19,7 +19,7 @@ import uv
 
 from gateway.environments import scrubbed
 from gateway.errors import LoadFailed
-from gateway.indexes import uv_environment
+from gateway.indexes import uv_environment, uv_options
 from gateway.requirements import Requirements
 
 OLDEST_PYTHON = (3, 9)  # what the worker runs on
@@ -57,9 +57,9 @@ class Installer:
     """One uv binary with the gateway's settings for it; every method may raise `LoadFailed` with what uv said."""
 
     def __init__(self, cache: Path, environment: Mapping[str, str]) -> None:
-        self._binary = uv.find_uv_bin()
         # On one file system with the environments, packages are linked and not copied.
         self._environment = {"UV_CACHE_DIR": str(cache)} | uv_environment(environment)
+        self._index = uv_options(environment)
         self._bare = scrubbed(dict(environment))
 
     async def find(self, python: str | None) -> Interpreter:
@@ -84,7 +84,9 @@ class Installer:
             constraints.flush()
             more = ("--constraints", constraints.name) if requirements.constraints else ()
             text = "".join(f"{each}\n" for each in requirements.packages)
-            return await self._uv("pip", "compile", "--quiet", *options, "--python", str(python), *more, "-", text=text)
+            return await self._uv(
+                "pip", "compile", "--quiet", *self._index, *options, "--python", str(python), *more, "-", text=text
+            )
 
     async def make(self, folder: Path, lock: Path, python: Path) -> None:
         """Make *folder* a virtual environment that holds what *lock* says and nothing else, compiled."""
@@ -94,7 +96,10 @@ class Installer:
         executable = str(folder / "bin" / "python")
         exactly = ("--require-hashes", "--no-deps", WHEELS_ONLY, "--no-python-downloads")
         hidden = frozenset(ONLY_FOR_LOCKING)
-        await self._uv(*("pip", "install", "--quiet", *exactly, "--python", executable, "-r", str(lock)), hidden=hidden)
+        await self._uv(
+            *("pip", "install", "--quiet", *self._index, *exactly, "--python", executable, "-r", str(lock)),
+            hidden=hidden,
+        )
         # Not by uv: its compiler runs what packages put into .pth files. Some packages bring files that are no Python.
         compiler = [executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", str(folder / "lib")]
         with contextlib.suppress(LoadFailed):
@@ -102,7 +107,7 @@ class Installer:
 
     async def _uv(self, *arguments: str, text: str = "", hidden: frozenset[str] = frozenset()) -> str:
         environment = {name: value for name, value in self._environment.items() if name not in hidden}
-        return await _run([self._binary, *arguments], environment, text)
+        return await _run([uv.find_uv_bin(), *arguments], environment, text)
 
 
 async def _run(command: list[str], environment: dict[str, str], text: str = "") -> str:

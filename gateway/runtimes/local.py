@@ -23,20 +23,18 @@ from gateway.errors import LoadFailed, ModelError, ReplicaDied
 from gateway.requirements import read_requirements
 from gateway.runtimes.base import Proven, Resolved
 from gateway.runtimes.folders import open_folder
+from gateway.runtimes.output import relay
 from gateway.threads import in_thread
 from gateway.venvs import Venvs
 from gateway.worker import frames
 from gateway.worker.frames import Payload
 
 log = logging.getLogger("turnout.replica")
-model_log = logging.getLogger("turnout.model")
 
 BATCH_TAG = "turnout.batch"
 CLOSE_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1 << 30
-MAX_LOG_LINE_BYTES = 16 << 10
 OUT_OF_MEMORY_STATUS = 77  # replica.py's own
-LOG_LINES_A_SECOND = 1000
 
 # A replica has one request that it works on, and as many on the way as keep it from waiting for the next: several
 # of a quick model, none of a slow one. Only the first can have begun when it dies; the others go to another replica.
@@ -225,7 +223,7 @@ class LocalPlace:
         endpoint, version = self._config.name, self._resolved.label
         readable, writable = os.pipe()
         try:
-            await _relay(readable, endpoint, version)
+            await relay(readable, endpoint, version)
             process = await self._environment.spawn(writable)
         finally:
             os.close(writable)
@@ -253,7 +251,7 @@ class LocalRuntime:
 
     async def __aenter__(self) -> Self:
         self._folder, self._lock = open_folder()
-        self._venvs = Venvs(self._cache / "environments")
+        self._venvs = Venvs(self._cache / "environments", os.environ)
         self._environments: dict[Path, Environment] = {}
         self._guests: Counter[Path] = Counter()
         self._numbers = itertools.count()
@@ -264,11 +262,13 @@ class LocalRuntime:
 
     @contextlib.asynccontextmanager
     async def prepare(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[LocalPlace]:
-        python, name = Path(sys.executable), f"local python {platform.python_version()}"
-        if config.env_manager == "uv":
-            venv = await self._venvs.of(await in_thread(partial(read_requirements, resolved.path)))
-            python, name = venv.python, str(venv)
-        async with self._fork_server(python, name) as environment:
+        async with contextlib.AsyncExitStack() as stack:
+            python, name = Path(sys.executable), f"local python {platform.python_version()}"
+            if config.env_manager == "uv":
+                requirements = await in_thread(partial(read_requirements, resolved.path))
+                venv = await stack.enter_async_context(self._venvs.hold(requirements))
+                python, name = venv.python, str(venv)
+            environment = await stack.enter_async_context(self._fork_server(python, name))
             yield LocalPlace(environment, name, resolved, config)
 
     async def close(self) -> None:
@@ -295,53 +295,6 @@ class LocalRuntime:
             if not self._guests[python] and python != Path(sys.executable):
                 del self._environments[python]
                 await environment.close()
-
-
-async def _relay(readable: int, endpoint: str, version: str) -> None:
-    """Send what a replica prints to the log, line by line, with its endpoint and version."""
-    pipe = os.fdopen(readable, "rb", 0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: _LogLines(endpoint, version), pipe)
-
-
-class _LogLines(asyncio.Protocol):
-    """A replica's output as log lines. One that prints without end is read slowly, so that it holds up nobody else."""
-
-    def __init__(self, endpoint: str, version: str) -> None:
-        self._labels = {"endpoint": endpoint, "version": version}
-        self._pending = b""
-        self._budget = LOG_LINES_A_SECOND
-        self._refill: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.ReadTransport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        if len(self._pending) > MAX_LOG_LINE_BYTES:
-            lines.append(self._pending)
-            self._pending = b""
-        for line in lines[: self._budget]:
-            self._write(line)
-        if len(lines) > self._budget:
-            self._write(b"(%d more lines in this second are left out)" % (len(lines) - self._budget))
-        self._budget = max(0, self._budget - len(lines))
-        if not self._budget:
-            self._transport.pause_reading()
-        if self._refill is None:
-            self._refill = asyncio.get_running_loop().call_later(1.0, self._go_on)
-
-    def _go_on(self) -> None:
-        self._refill = None
-        if not self._budget and not self._transport.is_closing():
-            self._transport.resume_reading()
-        self._budget = LOG_LINES_A_SECOND
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self._pending:
-            self._write(self._pending)
-
-    def _write(self, line: bytes) -> None:
-        model_log.info("%s", line[:MAX_LOG_LINE_BYTES].decode("utf-8", "backslashreplace"), extra=self._labels)
 
 
 def _joins(resolved: Resolved, config: EndpointConfig) -> str:
