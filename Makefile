@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BASE := requirements/base.txt pyproject.toml
 TEST := requirements/test.txt $(BASE)
+WHEEL_FILES := tests/e2e/requirements-sklearn15.txt tests/e2e/requirements-sklearn16.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint bench envs peers lock base-venv test-venv
@@ -43,11 +44,12 @@ base-venv:
 test-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) test $(TEST)
 
-envs: test-venv ## .envs: the real mlflow 3 and 2 for tests and benches, the clients of v2, an S3 server
+envs: test-venv ## .envs: the real mlflow 3 and 2 for tests and benches, the clients of v2, an S3 server, wheels
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow3 compat tests/compat/requirements-mlflow3.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/mlflow2 compat tests/compat/requirements-mlflow2.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/v2 compat tests/compat/requirements-v2.txt
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/s3 compat tests/s3/requirements.txt
+	@requirements/download.sh .envs/wheels $(WHEEL_FILES)
 
 peers: test-venv ## .envs/peers: MLServer and LitServe, for bench/predict.py
 	@PYTHON="$(PYTHON)" requirements/install.sh .envs/peers compat bench/requirements-peers.txt
@@ -64,3 +66,5 @@ lock: test-venv ## resolve the requirement files again, without index addresses
 	$(COMPILE) tests/compat/requirements-v2.in --output-file tests/compat/requirements-v2.txt
 	$(COMPILE) tests/s3/requirements.in --output-file tests/s3/requirements.txt
 	$(COMPILE) bench/requirements-peers.in --output-file bench/requirements-peers.txt
+	$(COMPILE) tests/e2e/requirements-sklearn15.in --output-file tests/e2e/requirements-sklearn15.txt
+	$(COMPILE) tests/e2e/requirements-sklearn16.in --output-file tests/e2e/requirements-sklearn16.txt

@@ -24,6 +24,7 @@ from gateway.requirements import Requirements
 
 OLDEST_PYTHON = (3, 9)  # what the worker runs on
 LIMIT_S = 1800.0
+LOW_PRIORITY = 10
 MAX_MESSAGE = 1200
 CREDENTIALS = re.compile(r"://[^/\s]*@")
 WHEELS_ONLY = "--no-build"  # building runs code of the package's choice, here and with the credentials of the index
@@ -121,6 +122,8 @@ async def _run(command: list[str], environment: dict[str, str], text: str = "") 
         cwd="/",  # whatever lies in the folder that the gateway was started in is no settings of uv's
         start_new_session=True,  # Ctrl-C is for the gateway
     )
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, LOW_PRIORITY)  # what serves goes first
     try:
         async with asyncio.timeout(LIMIT_S):
             output, errors = await process.communicate(text.encode() if text else None)

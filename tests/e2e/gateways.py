@@ -79,15 +79,15 @@ def behaving(number, on_load="nothing"):
     return namespace["Behaving"](number, on_load)
 
 
-def eventually(condition, what):
+def eventually(condition, what, within_s=SETTLE_TIMEOUT_S):
     """Wait until *condition* gives something true, and give it; the deadline is generous and always an error."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
         time.sleep(0.02)
-    pytest.fail(f"never happened within {SETTLE_TIMEOUT_S} s: {what}")
+    pytest.fail(f"never happened within {within_s} s: {what}")
 
 
 class Gateway:
@@ -115,8 +115,8 @@ class Gateway:
         listening = re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.log())
         return listening and int(listening[1])
 
-    def ready(self):
-        eventually(lambda: self.client.get("/ping").status_code == 200, f"ready; log:\n{self.log()}")
+    def ready(self, within_s=SETTLE_TIMEOUT_S):
+        eventually(lambda: self.client.get("/ping").status_code == 200, f"ready; log:\n{self.log()}", within_s)
         return self
 
     def is_busy(self):
@@ -126,14 +126,15 @@ class Gateway:
     def status(self, endpoint=0):
         return self.client.get("/status").json()["endpoints"][endpoint]
 
-    def serves(self, version, endpoint=0):
+    def serves(self, version, endpoint=0, within_s=SETTLE_TIMEOUT_S):
         """Wait until /status says that *version* is the primary."""
 
         def primary():
             versions = self.status(endpoint)["versions"]
             return any(row["role"] == "primary" and row["version"] == str(version) for row in versions)
 
-        eventually(primary, f"version {version} serves; status: {self.status(endpoint)}; log:\n{self.log()[-3000:]}")
+        what = f"version {version} serves; status: {self.status(endpoint)}; log:\n{self.log()[-3000:]}"
+        eventually(primary, what, within_s)
 
     def ask(self, word="nothing", path="/invocations", **attributes):
         body = {"dataframe_records": [{"do": word}]}
