@@ -80,6 +80,7 @@ class Follower:
         self._routed = routed
         self._changed = endpoint.changed
         self._serving: object = None  # what the split was made from
+        self._built: object = None  # what has been installed, so that it can sleep until a request asks
         self._retiring: set[asyncio.Task[None]] = set()
 
     def aim(self, goal: Goal) -> None:
@@ -133,11 +134,11 @@ class Follower:
             goal = self.goal
             if goal is None or self._is_served(goal):
                 continue
-            if self._may_sleep():
+            if self._may_sleep() and self._is_built(goal):
                 self.endpoint.is_asleep = True
                 continue
             pause = retry * random.uniform(0.75, 1.25)
-            if await self._superseded(goal, pause) or self._is_served(goal):
+            if await self._superseded(goal, pause) or self._is_served(goal) or self.endpoint.is_asleep:
                 retry = FIRST_RETRY_S
             else:
                 retry = await self._pause(pause, retry)
@@ -154,6 +155,9 @@ class Follower:
 
     def _is_served(self, goal: Goal) -> bool:
         return self._serving == self._key(goal)
+
+    def _is_built(self, goal: Goal) -> bool:
+        return self.endpoint.config.env_manager == "local" or self._built == self._key(goal)
 
     def _key(self, goal: Goal) -> object:
         return goal.key, _of_servables(self.endpoint.config)
@@ -189,11 +193,17 @@ class Follower:
 
     async def _bring_up(self, goal: Goal, pause: float) -> None:
         loop, endpoint = asyncio.get_running_loop(), self.endpoint
-        begun, key = loop.time(), self._key(goal)
+        begun, key, sleeps = loop.time(), self._key(goal), self._may_sleep()
         endpoint.incoming = Incoming(goal.label, goal.version.digest if goal.version else None)
         try:
             resolved = await self._fetch(goal)
             incoming = endpoint.incoming = Incoming(resolved.label, resolved.digest)
+            incoming.state = "starting"
+            await self._runtime.build(resolved, endpoint.config)  # it takes long, and no place among the loads
+            self._built = key
+            if sleeps and self._may_sleep():
+                endpoint.is_asleep = True
+                return
             async with self._memory.loading(endpoint):
                 servable = await Servable.start(
                     self._runtime, resolved, endpoint.config, lambda state: setattr(incoming, "state", state)

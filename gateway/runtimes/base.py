@@ -93,6 +93,9 @@ class Place(Protocol):
 class Runtime(Protocol):
     """Has places for replicas."""
 
+    async def build(self, resolved: Resolved, config: EndpointConfig) -> None:
+        """Have what this version needs installed; nothing runs yet. Raises `LoadFailed` with the cause."""
+
     def prepare(self, resolved: Resolved, config: EndpointConfig) -> AbstractAsyncContextManager[Place]:
         """Hold a place for this version, built first if need be. Raises `LoadFailed` with the cause."""
 

@@ -260,16 +260,14 @@ class LocalRuntime:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def build(self, resolved: Resolved, config: EndpointConfig) -> None:
+        async with self._interpreter(resolved, config):
+            pass
+
     @contextlib.asynccontextmanager
     async def prepare(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[LocalPlace]:
-        async with contextlib.AsyncExitStack() as stack:
-            python, name = Path(sys.executable), f"local python {platform.python_version()}"
-            if config.env_manager == "uv":
-                requirements = await in_thread(partial(read_requirements, resolved.path))
-                venv = await stack.enter_async_context(self._venvs.hold(requirements))
-                python, name = venv.python, str(venv)
-            environment = await stack.enter_async_context(self._fork_server(python, name))
-            yield LocalPlace(environment, name, resolved, config)
+        async with self._interpreter(resolved, config) as (python, name), self._fork_server(python, name) as server:
+            yield LocalPlace(server, name, resolved, config)
 
     async def close(self) -> None:
         await self._venvs.close()
@@ -277,6 +275,16 @@ class LocalRuntime:
             await environment.close()
         os.close(self._lock)
         shutil.rmtree(self._folder, ignore_errors=True)  # a lock and a few sockets
+
+    @contextlib.asynccontextmanager
+    async def _interpreter(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[tuple[Path, str]]:
+        """The Python that the version runs under, and what the environment is called."""
+        if config.env_manager == "local":
+            yield Path(sys.executable), f"local python {platform.python_version()}"
+            return
+        requirements = await in_thread(partial(read_requirements, resolved.path))
+        async with self._venvs.hold(requirements) as venv:
+            yield venv.python, str(venv)
 
     @contextlib.asynccontextmanager
     async def _fork_server(self, python: Path, name: str) -> AsyncIterator[Environment]:

@@ -177,3 +177,26 @@ def test_replicas_that_die_come_back_in_their_environment(releases, serve_isolat
 
     answer = eventually(lambda: (found := gateway.ask()).status_code == 200 and found, "it answers again")
     assert answer.json() == expected("1")
+
+
+def test_a_sleeping_model_has_its_environment_already(releases, serve_isolated, tmp_path):
+    """No request waits for a build: a lazy endpoint is ready once its environment is, and loads under it."""
+    gateway = serve_isolated("--lazy").ready(BUILD_TIMEOUT_S)
+    before = gateway.replicas()
+
+    answer = gateway.ask()
+
+    assert before == []
+    assert answer.json() == expected("1")
+
+
+def test_a_sleeping_model_whose_environment_cannot_be_built_says_so(client, add, serve_isolated):
+    """It is not ready, and a request hears why."""
+    client.set_registered_model_alias("m", "champion", add(**needing("no-such-package-of-anybody")))
+    gateway = serve_isolated("--lazy")
+
+    eventually(lambda: gateway.status()["last_error"], "the failure is told")
+
+    answer = gateway.ask()
+    assert answer.status_code == 503
+    assert "no-such-package-of-anybody" in answer.json()["message"]
