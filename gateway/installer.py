@@ -30,6 +30,7 @@ CREDENTIALS = re.compile(r"://[^/\s]*@")
 WHEELS_ONLY = "--no-build"  # building runs code of the package's choice, here and with the credentials of the index
 # A lock is all that an installation goes by, and with hashes uv takes nothing else.
 ONLY_FOR_LOCKING = ("UV_CONSTRAINT", "UV_OVERRIDE")
+NEVER_IMPORTED = r"/site-packages/.+/tests/"  # a large part of what scientific packages bring
 ASK = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.implementation.name]))"
 
 
@@ -102,9 +103,9 @@ class Installer:
             hidden=hidden,
         )
         # Not by uv: its compiler runs what packages put into .pth files. Some packages bring files that are no Python.
-        compiler = [executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", str(folder / "lib")]
+        compiler = [executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", "-x", NEVER_IMPORTED]
         with contextlib.suppress(LoadFailed):
-            await _run(compiler, self._bare)
+            await _run([*compiler, str(folder / "lib")], self._bare)
 
     async def _uv(self, *arguments: str, text: str = "", hidden: frozenset[str] = frozenset()) -> str:
         environment = {name: value for name, value in self._environment.items() if name not in hidden}

@@ -33,6 +33,7 @@ log = logging.getLogger("turnout.environment")
 
 FORMAT = 1  # part of every digest: raise it when environments are built another way
 LOOK_AGAIN_S = 0.1
+BUILDS_AT_ONCE = 4  # each compiles on every core
 DIGEST_LENGTH = 32
 UNUSED_S = 30 * 24 * 3600.0
 ABANDONED_S = 24 * 3600.0
@@ -64,6 +65,7 @@ class Venvs:
         self._installer = Installer(folder / "uv-cache", environment)
         self._platform = [sysconfig.get_platform(), *platform.libc_ver()]
         self._building: dict[str, asyncio.Task[Venv]] = {}
+        self._at_work = asyncio.Semaphore(BUILDS_AT_ONCE)
 
     @contextlib.asynccontextmanager
     async def hold(self, requirements: Requirements) -> AsyncIterator[Venv]:
@@ -108,11 +110,12 @@ class Venvs:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._folder / "locks" / f"{wanted}.txt"
         if not lock.is_file():
-            _write_once(lock, await self._installer.lock(requirements, interpreter.path))
+            async with self._at_work:
+                _write_once(lock, await self._installer.lock(requirements, interpreter.path))
         key = self._digest(lock.read_text(), interpreter.identity)
         venv = Venv(key, self._folder / key, interpreter)
         if not venv.python.exists():
-            async with self._alone(key):
+            async with self._at_work, self._alone(key):
                 if not venv.python.exists():
                     await self._build(venv, lock)
         return venv
