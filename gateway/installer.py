@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,10 @@ OLDEST_PYTHON = (3, 9)  # what the worker runs on
 LIMIT_S = 1800.0
 LOW_PRIORITY = 10
 MAX_MESSAGE = 1200
+PREFIX = re.compile(r"(error|cause|hint): ")
 CREDENTIALS = re.compile(r"://[^/\s]*@")
 WHEELS_ONLY = "--no-build"  # building runs code of the package's choice, here and with the credentials of the index
-# A lock is all that an installation goes by, and with hashes uv takes nothing else.
-ONLY_FOR_LOCKING = ("UV_CONSTRAINT", "UV_OVERRIDE")
+ONLY_FOR_LOCKING = ("UV_CONSTRAINT", "UV_OVERRIDE")  # with hashes uv takes nothing beside the lock
 NEVER_IMPORTED = r"/site-packages/.+/tests/"  # a large part of what scientific packages bring
 ASK = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.implementation.name]))"
 
@@ -84,7 +84,7 @@ class Installer:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
             constraints.writelines(f"{each}\n" for each in requirements.constraints)
             constraints.flush()
-            more = ("--constraints", constraints.name) if requirements.constraints else ()
+            more = ("-c", constraints.name) if requirements.constraints else ()
             text = "".join(f"{each}\n" for each in requirements.packages)
             return await self._uv(
                 "pip", "compile", "--quiet", *self._index, *options, "--python", str(python), *more, "-", text=text
@@ -92,23 +92,19 @@ class Installer:
 
     async def make(self, folder: Path, lock: Path, python: Path) -> None:
         """Make *folder* a virtual environment that holds what *lock* says and nothing else, compiled."""
-        await self._uv(
-            "venv", "--quiet", "--relocatable", "--no-python-downloads", "--python", str(python), str(folder)
-        )
+        no_download = "--no-python-downloads"
+        await self._uv("venv", "--quiet", "--relocatable", no_download, "--python", str(python), str(folder))
         executable = str(folder / "bin" / "python")
-        exactly = ("--require-hashes", "--no-deps", WHEELS_ONLY, "--no-python-downloads")
-        hidden = frozenset(ONLY_FOR_LOCKING)
-        await self._uv(
-            *("pip", "install", "--quiet", *self._index, *exactly, "--python", executable, "-r", str(lock)),
-            hidden=hidden,
-        )
+        options = ("--quiet", *self._index, "--require-hashes", "--no-deps", WHEELS_ONLY, no_download)
+        into = ("--python", executable, "-r", str(lock))
+        await self._uv("pip", "install", *options, *into, without=ONLY_FOR_LOCKING)
         # Not by uv: its compiler runs what packages put into .pth files. Some packages bring files that are no Python.
         compiler = [executable, "-I", "-S", "-m", "compileall", "-qq", "-j", "0", "-x", NEVER_IMPORTED]
         with contextlib.suppress(LoadFailed):
             await _run([*compiler, str(folder / "lib")], self._bare)
 
-    async def _uv(self, *arguments: str, text: str = "", hidden: frozenset[str] = frozenset()) -> str:
-        environment = {name: value for name, value in self._environment.items() if name not in hidden}
+    async def _uv(self, *arguments: str, text: str = "", without: Container[str] = ()) -> str:
+        environment = {name: value for name, value in self._environment.items() if name not in without}
         return await _run([uv.find_uv_bin(), *arguments], environment, text)
 
 
@@ -141,15 +137,18 @@ async def _run(command: list[str], environment: dict[str, str], text: str = "") 
 
 
 def meaning(text: str) -> str:
-    """What uv says, in one line: without its drawing, its warnings, its advice about options, and passwords."""
-    lines = []
+    """What uv says, in one line: without its drawing, its warnings, and passwords."""
+    parts: list[str] = []
     for line in text.splitlines():
-        words = line.strip(" ×╰├│─▶").strip()
-        if words.startswith("hint:"):
-            break
-        if words and not words.startswith("warning:"):
-            lines.append(words)
-    return CREDENTIALS.sub("://***@", " ".join(" ".join(lines).split()))[:MAX_MESSAGE]
+        words = " ".join(line.strip(" ×╰├│─▶").split())
+        kind = PREFIX.match(words)
+        if words.startswith(("warning:", "For more information")) or not words:
+            continue
+        if kind or not parts:
+            parts.append(words[kind.end() :] if kind else words)
+        else:
+            parts[-1] += f" {words}"
+    return CREDENTIALS.sub("://***@", "; ".join(parts))[:MAX_MESSAGE]
 
 
 def _minor(version: str) -> str:

@@ -64,7 +64,7 @@ class Venvs:
         self._folder = folder
         self._installer = Installer(folder / "uv-cache", environment)
         self._platform = [sysconfig.get_platform(), *platform.libc_ver()]
-        self._building: dict[str, asyncio.Task[Venv]] = {}
+        self._building: dict[str, asyncio.Task[str]] = {}
         self._at_work = asyncio.Semaphore(BUILDS_AT_ONCE)
 
     @contextlib.asynccontextmanager
@@ -99,31 +99,35 @@ class Venvs:
             task = asyncio.create_task(self._prepare(wanted, requirements, interpreter))
             self._building[wanted] = task
             task.add_done_callback(lambda task: self._prepared(wanted, task))
-        return await asyncio.shield(self._building[wanted])
+        key = await asyncio.shield(self._building[wanted])
+        return Venv(key, self._folder / key, interpreter)
 
-    def _prepared(self, wanted: str, task: asyncio.Task[Venv]) -> None:
+    def _prepared(self, wanted: str, task: asyncio.Task[str]) -> None:
         del self._building[wanted]
         if not task.cancelled():
             task.exception()  # whoever waited has it; nobody may wait any more
 
-    async def _prepare(self, wanted: str, requirements: Requirements, interpreter: Interpreter) -> Venv:
+    async def _prepare(self, wanted: str, requirements: Requirements, interpreter: Interpreter) -> str:
+        """Have the lock and the environment; the key of both."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._folder / "locks" / f"{wanted}.txt"
         if not lock.is_file():
             async with self._at_work:
-                _write_once(lock, await self._installer.lock(requirements, interpreter.path))
+                text = await self._installer.lock(requirements, interpreter.path)
+            await in_thread(partial(_write_once, lock, text))
         key = self._digest(lock.read_text(), interpreter.identity)
         venv = Venv(key, self._folder / key, interpreter)
         if not venv.python.exists():
             async with self._at_work, self._alone(key):
                 if not venv.python.exists():
                     await self._build(venv, lock)
-        return venv
+        return key
 
     async def _build(self, venv: Venv, lock: Path) -> None:
         begun_s = time.monotonic()
         log.info("building an environment", extra={"environment": str(venv)})
         await in_thread(partial(_sweep, self._folder))
+        await in_thread(partial(shutil.rmtree, venv.folder, ignore_errors=True))  # one that has lost its Python
         folder = self._folder / f".building-{token_hex(8)}"
         try:
             await self._installer.make(folder, lock, venv.interpreter.path)

@@ -165,6 +165,31 @@ async def test_a_build_that_is_given_up_leaves_nothing(open_venvs, tmp_path):
         assert version_in(venv) == b"1.0\n"
 
 
+async def test_an_environment_that_has_lost_its_python_is_built_again(open_venvs):
+    """Somebody has deleted a part of it."""
+    venvs = open_venvs()
+    async with venvs.hold(ONE) as venv:
+        venv.python.unlink()
+
+    async with venvs.hold(ONE) as again:
+        assert again.folder == venv.folder
+        assert version_in(again) == b"1.0\n"
+
+
+async def test_each_is_told_of_the_python_that_it_asked_for(open_venvs):
+    """Two that share an environment, built at once, have each its own note."""
+    venvs = open_venvs()
+
+    async def told(python):
+        async with venvs.hold(Requirements(("tiny",), (), python)) as venv:
+            return str(venv)
+
+    old, older = await asyncio.gather(told("3.8"), told("2.7"))
+
+    assert "asks for 3.8" in old
+    assert "asks for 2.7" in older
+
+
 async def test_what_nobody_uses_for_long_is_removed(open_venvs, tmp_path):
     """When something else is built; what a gateway holds stays, however old."""
     venvs = open_venvs()
