@@ -37,6 +37,7 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/many.py
 	$(BIN)/python bench/registry.py
 	$(BIN)/python bench/soak.py
+	$(BIN)/python bench/batch.py
 
 base-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) base $(BASE)

@@ -4,6 +4,9 @@ GatewayError
 ├── InvalidSettings        wrong usage at the start: exit code 2, no request sees it
 ├── CannotListen           the address is taken or not ours: exit code 1
 ├── LoadFailed             a version could not be brought up: `/status` and the log show it
+├── BatchFailed            a batch prediction that cannot begin, or cannot go on: exit code 1
+│   ├── BadRow             something in the input that cannot be read, or that the model refuses
+│   └── BatchInterrupted   Ctrl-C or SIGTERM: exit code 130
 ├── BadRequest             400 BAD_REQUEST: a body that cannot be read
 │   ├── PayloadTooLarge    413: over `max_body`
 │   ├── BodyStalled        the client stopped sending
@@ -38,6 +41,18 @@ class CannotListen(GatewayError):
 
 
 class LoadFailed(GatewayError):
+    pass
+
+
+class BatchFailed(GatewayError):
+    pass
+
+
+class BadRow(BatchFailed):
+    pass
+
+
+class BatchInterrupted(BatchFailed):
     pass
 
 

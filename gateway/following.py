@@ -24,16 +24,7 @@ from gateway.servable import Servable
 from gateway.source import Target
 from gateway.split import Split
 from gateway.threads import in_thread
-from registry import (
-    ModelUri,
-    ModelVersion,
-    Registry,
-    RegistryError,
-    cached_model,
-    fetch_model,
-    read_mlmodel,
-    snapshot_directory,
-)
+from registry import ModelUri, ModelVersion, Registry, RegistryError, cached_model, read_mlmodel
 
 log = logging.getLogger("turnout.reconciler")
 
@@ -235,15 +226,13 @@ class Follower:
 
         def fetch() -> Resolved:
             if goal.path is not None:
-                path, digest = snapshot_directory(goal.path, cache)
-            elif goal.digest is not None:
-                path, digest = cached_model(cache, goal.digest), goal.digest
-            else:
-                assert goal.version is not None
-                assert goal.client is not None
-                path = fetch_model(goal.version, cache, goal.client)
-                digest = goal.version.digest or f"sha256:{path.name}"
-            return Resolved(path, digest, read_mlmodel(path), goal.version, alias)
+                return Resolved.of_directory(goal.path, cache)
+            if goal.digest is not None:
+                path = cached_model(cache, goal.digest)
+                return Resolved(path, goal.digest, read_mlmodel(path), goal.version, alias)
+            assert goal.version is not None
+            assert goal.client is not None
+            return Resolved.of_version(goal.version, alias, cache, goal.client)
 
         return await in_thread(fetch)
 

@@ -168,14 +168,24 @@ class Servable:
             return
         self.state = "draining"
         await self._all_returned.wait()
-        watchers = [*self._keepers, *self._listeners]
-        for each in watchers:
-            each.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
+        await self._stop_keeping()
         await asyncio.gather(*(replica.close() for replica in self._replicas), return_exceptions=True)
         self._replicas.clear()
         await self._held.aclose()
         self.state = "closed"
+
+    async def abandon(self) -> None:
+        """Wait for nobody: whoever closes the runtime ends the replicas, whatever they work on."""
+        await self._stop_keeping()
+        self._replicas.clear()
+        await self._held.aclose()
+        self.state = "closed"
+
+    async def _stop_keeping(self) -> None:
+        watchers = [*self._keepers, *self._listeners]
+        for each in watchers:
+            each.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
 
     # The line: requests wait here, in order, until a replica has room.
 

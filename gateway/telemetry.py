@@ -95,8 +95,11 @@ class _Writer(threading.Thread):
 
 
 @contextmanager
-def logging_to(descriptor: int, style: str) -> Iterator[None]:
-    """Log to *descriptor*, as `text` or `json`, from a thread of its own while the block runs."""
+def logging_to(descriptor: int, style: str, is_quiet: bool = False) -> Iterator[None]:
+    """Log to *descriptor*, as `text` or `json`, from a thread of its own while the block runs.
+
+    *is_quiet*: only warnings, and what models print.
+    """
     sink = _Sink(descriptor)
     sink.setFormatter(JsonLines() if style == "json" else TextLines())
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUED_LINES)
@@ -105,6 +108,8 @@ def logging_to(descriptor: int, style: str) -> Iterator[None]:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    if is_quiet:
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name == "turnout.model")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # one line for each look at a registry
     writer.start()
     try:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from gateway.cli.command import Command
+from gateway.cli.command import (
+    OF_REPLICAS,
+    STDERR,
+    Command,
+    Fields,
+    cache_option,
+    log_format_option,
+    replica_options,
+)
 from gateway.config import default_cache, parse_duration, parse_size
 from gateway.configfile import ConfigFile, Given, settle
 from gateway.errors import InvalidSettings
 from registry import cli as registry_cli
-
-STDERR = 2
 
 
 @click.command(
@@ -45,23 +50,7 @@ STDERR = 2
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
-@click.option(
-    "--replicas",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 256),
-    help="Processes for each version.",
-)
-@click.option(
-    "--env-manager",
-    default="local",
-    show_default=True,
-    type=click.Choice(["local", "uv"]),
-    help="What models run in. local: the environment of this command. uv: for each version one that is built of the "
-    "requirements in its directory.",
-)
-@click.option("--load-timeout", default="120s", show_default=True, help="How long a version may take to load.")
-@click.option("--predict-timeout", default="60s", show_default=True, help="How long a prediction may take.")
+@replica_options(predict_timeout="60s", of="a prediction")
 @click.option(
     "--max-queue",
     default=256,
@@ -98,18 +87,13 @@ STDERR = 2
     help="Use a faster way to the same answers once it is proven.",
 )
 @click.option("--max-body", default="64MiB", show_default=True, help="The largest request body.")
-@click.option("--memory-limit", help="What one replica may allocate, such as 2GiB.  [default: 80 % of this machine]")
 @click.option(
     "--models-memory",
     help="What the loaded models may take together, such as 4GiB. Each is then loaded when a request asks for it, and "
     "the least recently used makes room.  [default: no limit]",
 )
 @click.option("--lazy", is_flag=True, help="Load each model when the first request asks for it.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where verified model files are kept.  [default: $TURNOUT_CACHE, ~/.cache/turnout]",
-)
+@cache_option
 @click.option(
     "--shutdown-notice",
     default="0s",
@@ -122,13 +106,7 @@ STDERR = 2
     show_default=True,
     help="On SIGTERM: how long running requests may take.",
 )
-@click.option(
-    "--log-format",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How the log is written.",
-)
+@log_format_option
 @registry_cli.registry_option
 @registry_cli.debug_option
 def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: Any) -> NoReturn:
@@ -146,8 +124,7 @@ def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: An
     raise SystemExit(status)
 
 
-# Which field an option gives, and how its text is read.
-OF_THE_GATEWAY: dict[str, tuple[str, Callable[[Any], Any]]] = {
+OF_THE_GATEWAY: Fields = {
     "host": ("host", str),
     "port": ("port", int),
     "cache": ("cache", Path.expanduser),
@@ -156,13 +133,9 @@ OF_THE_GATEWAY: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "shutdown_notice": ("shutdown_notice_s", parse_duration),
     "shutdown_timeout": ("shutdown_timeout_s", parse_duration),
 }
-OF_AN_ENDPOINT: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "replicas": ("replicas", int),
-    "env_manager": ("env_manager", str),
-    "load_timeout": ("load_timeout_s", parse_duration),
-    "predict_timeout": ("predict_timeout_s", parse_duration),
+OF_AN_ENDPOINT: Fields = {
+    **OF_REPLICAS,
     "max_queue": ("max_queue", int),
-    "memory_limit": ("memory_limit_bytes", parse_size),
     "batch": ("batch", str),
     "batch_max_rows": ("batch_max_rows", int),
     "batch_max_wait": ("batch_max_wait_s", parse_duration),
@@ -174,7 +147,7 @@ OF_AN_ENDPOINT: dict[str, tuple[str, Callable[[Any], Any]]] = {
 def _given(context: click.Context, models: tuple[str, ...]) -> Given:
     """What was said, without the defaults: those give way to a configuration file."""
 
-    def said(fields: Mapping[str, tuple[str, Callable[[Any], Any]]]) -> dict[str, Any]:
+    def said(fields: Fields) -> dict[str, Any]:
         return {
             name: read(context.params[option])
             for option, (name, read) in fields.items()

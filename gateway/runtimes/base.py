@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from gateway.config import EndpointConfig
 from gateway.worker.frames import Payload
-from registry import ModelVersion
+from registry import ModelVersion, Registry, fetch_model, read_mlmodel, snapshot_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,18 @@ class Resolved:
     mlmodel: dict[str, Any] = field(repr=False)
     version: ModelVersion | None = None
     alias: str | None = None
+
+    @classmethod
+    def of_version(cls, version: ModelVersion, alias: str | None, cache: Path, client: Registry) -> Self:
+        """Fetched and verified; raises what `registry.fetch_model` raises."""
+        path = fetch_model(version, cache, client)
+        return cls(path, version.digest or f"sha256:{path.name}", read_mlmodel(path), version, alias)
+
+    @classmethod
+    def of_directory(cls, directory: Path, cache: Path) -> Self:
+        """A copy of it as it is at this moment; raises what `registry.snapshot_directory` raises."""
+        path, digest = snapshot_directory(directory, cache)
+        return cls(path, digest, read_mlmodel(path))
 
     @property
     def signature(self) -> dict[str, Any] | None:

@@ -234,8 +234,23 @@ def frame_of_csv(text: str, inputs: List[Dict[str, Any]]) -> Any:
         for name, spec in wanted.items()
         if spec["type"] != "datetime"
     }
-    frame = pandas.read_csv(io.StringIO(text), dtype=dtypes)
+    try:
+        frame = pandas.read_csv(io.StringIO(text), dtype=dtypes)
+    except ValueError as problem:
+        raise _blamed(text, dtypes) or problem from None
     for name in frame.columns:
         if name in wanted and name not in dtypes:
             frame[name] = _times(frame[name])
     return frame
+
+
+def _blamed(text: str, dtypes: Dict[Any, str]) -> Optional[ValueError]:
+    """What is wrong with CSV text, with the name of the column; None where no column alone is to blame."""
+    import pandas
+
+    for name, dtype in dtypes.items():
+        try:
+            pandas.read_csv(io.StringIO(text), usecols=lambda column: column == name, dtype={name: dtype})  # noqa: B023
+        except ValueError as problem:
+            return ValueError(f"Column {name}: {str(problem).replace(' in column 0', '')}")
+    return None

@@ -85,10 +85,10 @@ class Bodies:
         self._is_named_tensor = self._is_tensor and self._is_named
         self._dtypes = {spec.get("name"): casts.dtype_of(spec) for spec in self.inputs}
 
-    def read(self, content_type: str, body: bytes) -> Request:
-        """The whole way from bytes to what the model gets. Raises `Refused`."""
+    def read(self, content_type: str, body: bytes, params: Any = None) -> Request:
+        """The whole way from bytes to what the model gets; *params* where the body has none. Raises `Refused`."""
         if content_type == JSON:
-            return self._read_json(body)
+            return self._read_json(body, params)
         if content_type == CSV:
             frame = self._read_csv(body)
         elif content_type == PARQUET:
@@ -97,8 +97,8 @@ class Bodies:
             raise Refused(f"no reader for content type {shortened(content_type)!r}", status=415)
         if self.is_from_type_hint:
             data = frame.iloc[:, 0].tolist() if frame.shape[1] == 1 else frame
-            return Request(data, self.enforce_params(None))
-        return Request(self.enforce(frame), self.enforce_params(None))
+            return Request(data, self.enforce_params(params))
+        return Request(self.enforce(frame), self.enforce_params(params))
 
     def enforce(self, data: Any) -> Any:
         """What MLflow would hand to the model for data that was read. Raises `Refused`."""
@@ -126,14 +126,14 @@ class Bodies:
 
     # JSON
 
-    def _read_json(self, body: bytes) -> Request:
+    def _read_json(self, body: bytes, params: Any) -> Request:
         document = _parse(body)
         if any(key in document for key in LLM_KEYS):
             names = {spec["name"] for spec in self._params}
             given = {key: document.pop(key) for key in list(document) if key in names}
             return Request(self.enforce(document), self.enforce_params(given), wrapped=False)
         forms = [key for key in document if key in FORMS]
-        params = document.get("params")
+        params = document.get("params", params)
         if self.is_from_type_hint:
             if "inputs" not in document:
                 raise Refused(

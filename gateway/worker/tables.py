@@ -80,7 +80,7 @@ class Scorer:
         """The `Request` (data, params, wrapped) of one payload. Raises `Refused`."""
         kind = meta["kind"]
         if kind == "body":
-            return self._bodies.read(meta["content_type"], bytes(buffers[0]))
+            return self._bodies.read(meta["content_type"], bytes(buffers[0]), meta.get("params"))
         if kind not in self._readers:
             raise Refused(f"no model reads a payload of kind {kind!r}")
         if "unread" in meta:

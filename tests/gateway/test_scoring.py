@@ -268,6 +268,25 @@ def test_bad_csv_is_a_bad_request(body):
     assert refusal(body, TWO, CSV).error_code == "BAD_REQUEST"
 
 
+def test_bad_csv_names_the_column():
+    """The refusal says in which column the text stands that is not of the signature's type."""
+    assert "Error: Column b: could not convert string to float: 'x'" in refusal(b"a,b\n1,2\n3,x\n", TWO, CSV).message
+    whole = [column("a", "double"), column("b", "long")]
+    assert "Error: Column b: Integer column has NA values" in refusal(b"b,a\n1,2\n,3\n", whole, CSV).message
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"a,b\n1,2\n", CSV), (b'{"dataframe_records": [{"a": 1, "b": 2}]}', JSON)]
+)
+def test_params_may_come_beside_the_body(body, content_type):
+    """A payload's own params go with a body that has none, and are enforced as those of a body."""
+    payload = {"kind": "body", "content_type": content_type, "params": {"k": 7}}
+
+    request = scorer(TWO, PARAMS).read(payload, (memoryview(body),))
+
+    assert request.params == {"k": 7, "w": ["a"]}
+
+
 def test_csv_cannot_carry_tensors():
     """A model of arrays refuses CSV, as under MLflow."""
     assert refusal(b"a,b\n1,2\n", [tensor("float64", [-1, 2])], CSV).error_code == "BAD_REQUEST"

@@ -39,6 +39,20 @@ def test_tf161_an_event_is_one_line(style):
     assert "fake event" in line
 
 
+def test_a_quiet_log_has_warnings_and_what_models_print():
+    """A command that says in the end what it did leaves out what a server tells on its way."""
+    reading, writing = os.pipe()
+
+    with logging_to(writing, "text", is_quiet=True):
+        logging.getLogger("turnout.servable").info("answers")
+        logging.getLogger("turnout.servable").warning("died")
+        logging.getLogger("turnout.model").info("hello")
+    os.close(writing)
+    _drain(reading, lines := [])
+
+    assert [line.rpartition(": ")[2] for line in lines] == ["died", "hello"]
+
+
 def test_tf130_a_blocked_sink_costs_lines_and_no_time():
     """What does not fit the queue is dropped and counted; whoever logs never waits, and neither does the end."""
     reading, writing = os.pipe()
