@@ -22,7 +22,7 @@ from registry import ENFORCEMENT, LOADER
 log = logging.getLogger("turnout.environment")
 
 WORKER = Path(__file__).with_name("worker")
-STANDALONE = ("accelerate", "frames", "lifetime", "parts", "replica", "samples", "tables")
+STANDALONE = ("accelerate", "ensembles", "frames", "lifetime", "parts", "replica", "samples", "tables", "trees")
 FILES = {name: str(WORKER / f"{name}.py") for name in STANDALONE} | {
     "loader": str(LOADER),
     "enforcement": str(ENFORCEMENT),

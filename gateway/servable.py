@@ -289,8 +289,7 @@ class Servable:
         task.add_done_callback(self._listeners.discard)
 
     async def _learn(self, replica: Replica) -> None:
-        with contextlib.suppress(ReplicaDied):
-            found = await replica.proven()
+        async for found in replica.proven():
             self.path, self.proof = found.path, found.proof
             if not found.joins:
                 self._batcher = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +75,8 @@ class Replica(Protocol):
     async def predict(self, payload: Payload) -> Payload:
         """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model."""
 
-    async def proven(self) -> Proven:
-        """Which way it answers, once that is known; from then on it does. Raises `ReplicaDied`."""
+    def proven(self) -> AsyncIterator[Proven]:
+        """Which way it answers, each time that it has found a better one; from then on it does. Ends when it dies."""
 
     def given_up(self, limit_s: float) -> None:
         """A caller waits no longer: if it works, or comes to work, on one request for *limit_s*, it is ended."""

@@ -55,7 +55,7 @@ class LocalReplica(asyncio.Protocol):
         self._last_id = 0
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
-        self._proven: asyncio.Future[Proven] = self._loop.create_future()
+        self._proven: asyncio.Queue[Proven | None] = asyncio.Queue()
         self._progress: Callable[[str], None] = lambda _: None
         self._reason: str | None = None
         self._working_since = 0.0  # on the first of the unanswered
@@ -110,8 +110,9 @@ class LocalReplica(asyncio.Protocol):
         self._transport.write(frames.encode({"op": "predict", "id": identity, "meta": payload.meta}, payload.buffers))
         return await answer
 
-    async def proven(self) -> Proven:
-        return await asyncio.shield(self._proven)
+    async def proven(self) -> AsyncIterator[Proven]:
+        while (found := await self._proven.get()) is not None:
+            yield found
 
     def given_up(self, limit_s: float) -> None:
         first = next(iter(self._unanswered), None)
@@ -174,8 +175,7 @@ class LocalReplica(asyncio.Protocol):
         elif operation == "warming":
             self._progress("warming")
         elif operation == "proven":
-            if not self._proven.done():
-                self._proven.set_result(Proven(header["path"], header["joins"], header["proof"]))
+            self._proven.put_nowait(Proven(header["path"], header["joins"], header["proof"]))
         elif self._loaded.done():
             return
         elif operation == "ready":
@@ -195,9 +195,7 @@ class LocalReplica(asyncio.Protocol):
         if not self._loaded.done():
             self._loaded.set_exception(LoadFailed(f"the process that loaded the model {how}"))
             self._loaded.exception()
-        if not self._proven.done():
-            self._proven.set_exception(ReplicaDied(self._last_words(how), started=False))
-            self._proven.exception()
+        self._proven.put_nowait(None)
         started = True
         for answer in self._unanswered.values():
             if not answer.done():

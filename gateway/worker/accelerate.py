@@ -1,4 +1,4 @@
-"""Faster ways to the same answers, each used only once it is proven: requests joined, and arrays for tables.
+"""Faster ways to the same answers, each used only once it is proven: requests joined, arrays for tables, trees.
 
 A proof compares answers on the input example's rows and on others like them, in steps of about a request each. The
 file stands alone and runs on Python 3.9; numpy and pandas are the model's own.
@@ -7,12 +7,13 @@ file stands alone and runs on Python 3.9; numpy and pandas are the model's own.
 import sys
 import warnings
 from types import ModuleType
-from typing import Any, Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
 
 JOINED_ROWS = 16
 CHUNKS = (1, 2, 7, 64, *[128] * 8)  # over a thousand rows, and no step that would hold up a request for long
 ARRAY_ROWS = sum(CHUNKS)
 CLOSE = 1e-9
+LIBRARIES = ("sklearn", "xgboost", "lightgbm")
 
 
 class Proven(NamedTuple):
@@ -30,14 +31,20 @@ class Differs(Exception):
 class Prover:
     """Proves ways for one model; `steps` is to be run to its end, and each step takes about as long as a request."""
 
-    def __init__(self, model: Any, scorer: Any, parts: ModuleType, samples: ModuleType) -> None:
+    def __init__(self, model: Any, scorer: Any, answerer: Any, modules: Dict[str, ModuleType]) -> None:
         self._model = model
         self._scorer = scorer
-        self._parts = parts
-        self._samples = samples
+        self._answerer = answerer
+        self._parts = modules["parts"]
+        self._samples = modules["samples"]
+        self._trees = modules["trees"]
+        self._ensembles = modules["ensembles"]
 
     def steps(self, joins: str, accelerates: bool) -> Iterator[Optional[Proven]]:
-        """None after each step but the last. *joins* is `auto`, `on` or `off`; the scorer uses arrays from then on."""
+        """None after each step, or what is found by then: once, and once more where there are trees to try.
+
+        *joins* is `auto`, `on` or `off`; the scorer and the answerer go the way that was found from then on.
+        """
         estimator = row_wise(self._model)
         may_join = joins == "on" or (joins == "auto" and estimator is not None)
         may_take_arrays = accelerates and estimator is not None
@@ -52,7 +59,23 @@ class Prover:
         is_joined, joining = (yield from self._joined(sample)) if may_join else (False, "batching is off")
         is_array, arrays = (yield from self._arrays(sample)) if may_take_arrays else (False, "")
         path = ("array" if is_array else "plain") + ("+batch" if is_joined else "")
-        yield Proven(path, is_joined, f"{joining}; {arrays}" if arrays else joining)
+        proof = f"{joining}; {arrays}" if arrays else joining
+        if not (accelerates and estimator is not None and self._has_trees(estimator)):
+            yield Proven(path, is_joined, proof)
+            return
+        yield Proven(path, is_joined, f"{proof}; trees are being tried")
+        found = yield from self._trees.prove(self._model, self._ensembles, self._reader(sample), ARRAY_ROWS)
+        if found.way is not None:
+            self._answerer.use(found.way, found.most_rows)
+            path = f"treelite:{found.most_rows}+{path}"
+        yield Proven(path, is_joined, f"{proof}; {found.proof}")
+
+    def _has_trees(self, estimator: Any) -> bool:
+        _, last = self._trees.last_of(estimator)
+        return bool(self._ensembles.is_ensemble(last))
+
+    def _reader(self, sample: Any) -> Callable[[int, int], Any]:
+        return lambda start, stop: self._scorer.read(*self._parts.part(*sample, start, stop)).data
 
     def _joined(self, sample: Any) -> Generator[None, None, Tuple[bool, str]]:
         exact = True
@@ -121,12 +144,12 @@ class Prover:
 
 
 def row_wise(model: Any) -> Any:
-    """The estimator, when it is scikit-learn's own through and through and so predicts row by row; else None.
+    """The estimator, when it is a library's own through and through and so predicts row by row; else None.
 
     A function or a class of somebody else inside of it could look at all rows at once.
     """
     estimator = model.unwrap()
-    if not _is_sklearns(estimator):
+    if not _is_known(estimator):
         return None
     try:
         inner = estimator.get_params(deep=True).values()
@@ -135,8 +158,8 @@ def row_wise(model: Any) -> Any:
     return estimator if all(_is_harmless(each) for each in inner) else None
 
 
-def _is_sklearns(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "sklearn"
+def _is_known(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in LIBRARIES
 
 
 def _is_harmless(value: Any) -> bool:
@@ -145,8 +168,8 @@ def _is_harmless(value: Any) -> bool:
     if isinstance(value, dict):
         return all(_is_harmless(each) for each in value.values())
     if callable(value) and not isinstance(value, type):
-        return _is_sklearns(value) or type(value).__name__ == "ufunc"  # numpy's, which work value by value
-    return (not hasattr(value, "predict") and not hasattr(value, "transform")) or _is_sklearns(value)
+        return _is_known(value) or type(value).__name__ == "ufunc"  # numpy's, which work value by value
+    return (not hasattr(value, "predict") and not hasattr(value, "transform")) or _is_known(value)
 
 
 def rows_of(output: Any, start: int, stop: int) -> Any:

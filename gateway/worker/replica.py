@@ -109,25 +109,24 @@ class Replica:
     def _prove_on(self) -> None:
         """One step of the proof, and a pause in which nothing but requests is worked on."""
         begun_s = time.monotonic()
-        proven = self._prove_until(self._proof, begun_s)
+        tell = lambda news: self._owner.sendall(self._modules["frames"].encode(news))  # noqa: E731
+        if self._prove_until(self._proof, begun_s, tell):
+            self._proof = None
         ended_s = time.monotonic()
         self._step_due_s = ended_s + (ended_s - begun_s) * (1 / PROVING_SHARE - 1)
-        if proven is not None:
-            self._proof = None
-            self._owner.sendall(self._modules["frames"].encode(proven))
 
-    def _prove_until(self, proof: Any, stop_s: float) -> Optional[Dict[str, Any]]:
-        """At least one step, and more until *stop_s*; what is to be told once a way is proven, or is not."""
+    def _prove_until(self, proof: Any, stop_s: float, tell: Callable[[Dict[str, Any]], None]) -> bool:
+        """At least one step, and more until *stop_s*; whether that was the last. *tell* hears what is found."""
         try:
-            found = next(proof)
-            while found is None and time.monotonic() < stop_s:
-                found = next(proof)
+            for found in proof:
+                if found is not None:
+                    tell({"op": "proven", **found._asdict()})
+                if time.monotonic() >= stop_s:
+                    return False
         except Exception as problem:  # whatever it is, the plain way goes on
             traceback.print_exc()
-            found = self._modules["accelerate"].Proven("plain", False, f"the proof failed: {_sentence(problem)}")
-        return (
-            None if found is None else {"op": "proven", "path": found.path, "joins": found.joins, "proof": found.proof}
-        )
+            tell({"op": "proven", "path": "plain", "joins": False, "proof": f"the proof failed: {_sentence(problem)}"})
+        return True
 
     # Loading: a thread of low priority reports through a socket pair, and the main thread passes it on.
 
@@ -139,10 +138,7 @@ class Replica:
             self._modules["lifetime"].lower_priority_of_this_thread()
             self._loaded = load(self._modules, options, lambda: report({"op": "warming"}))
             proof = self._loaded.prove(self._modules, options["joins"], options["accelerates"])
-            proven = self._prove_until(proof, time.monotonic() + PROVING_AHEAD_S)
-            if proven is not None:
-                report(proven)
-            else:
+            if not self._prove_until(proof, time.monotonic() + PROVING_AHEAD_S, report):
                 self._proof = proof  # the main thread's from here on
             report({"op": "ready"})
         except SystemExit as end:
@@ -180,10 +176,11 @@ class Loaded:
         self._parts = modules["parts"]
         self._accelerate = modules["accelerate"]
         self._scorer = self._tables.Scorer(model.signature, modules["enforcement"])
+        self._answerer = modules["trees"].Answerer(model)
 
     def prove(self, modules: Dict[str, ModuleType], joins: str, accelerates: bool) -> Iterator[Any]:
         """The steps of `accelerate.Prover`."""
-        prover = self._accelerate.Prover(self._model, self._scorer, self._parts, modules["samples"])
+        prover = self._accelerate.Prover(self._model, self._scorer, self._answerer, modules)
         steps: Iterator[Any] = prover.steps(joins, accelerates)
         return steps
 
@@ -219,7 +216,7 @@ class Loaded:
 
     def _predict(self, request: Any) -> Any:
         try:
-            return self._model.predict(request.data, request.params)
+            return self._answerer.predict(request.data, request.params)
         except MemoryError:
             raise
         except Exception as problem:

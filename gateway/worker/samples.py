@@ -110,7 +110,7 @@ def _branches(estimator: Any) -> Iterator[Tuple[int, float]]:
         tree = getattr(each, "tree_", None)
         if tree is not None:
             for feature, threshold in zip(tree.feature.tolist(), tree.threshold.tolist()):
-                if feature >= 0:  # a leaf has none
+                if feature >= 0 and abs(threshold) < float("inf"):  # a leaf has none, missing values an infinite one
                     yield feature, threshold
 
 

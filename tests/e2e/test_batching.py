@@ -36,7 +36,7 @@ def served(serve, add, client):
 
         def proven():
             row = gateway.status()["versions"][0]
-            return row["proof"] is not None and row
+            return row["proof"] is not None and "being tried" not in row["proof"] and row
 
         return gateway, eventually(proven, "a proof")
 
@@ -66,7 +66,8 @@ def test_everybody_gets_the_answers_to_their_own_rows(served, model):
             assert answer.status_code == 200, answer.text
             assert answer.json() == {"predictions": model.predict(table).tolist()}
 
-    assert (row["path"], row["proof"]) == ("array+batch", "equal")
+    assert row["path"].endswith("array+batch")
+    assert row["proof"].startswith("equal; ")
 
 
 def test_one_bad_request_fails_alone(served):
@@ -137,5 +138,5 @@ def test_nobody_waits_where_nobody_may(served):
         waiting = "0 requests waiting, of max_queue 0"
         return any(each.status_code == 429 and waiting in each.text for each in answers)
 
-    assert row["path"] == "array+batch"
+    assert row["path"].endswith("array+batch")
     eventually(some_refused, "a refusal")
