@@ -26,7 +26,7 @@ import models
 import yaml
 from load import Load, Result, run
 from peers import PYTHON, litserve, mlserver
-from servers import ROOT, Endpoint, Server, fastapi, mlflow, registry_uri, turnout
+from servers import ROOT, Endpoint, Server, fastapi, mlflow, registry_uri, turnout, wait_until_proven
 from verdicts import Verdicts
 
 import registry
@@ -39,7 +39,8 @@ MIN_TIMES_THE_FASTEST = {("linear", False): 6.0, ("linear", True): 3.0, ("forest
 MAX_P50_SHARE = {"linear": 0.5, "forest": 0.1}
 MAX_P99_SHARE = 1 / 3
 
-
+PLAIN = "turnout-plain"
+OURS = ("turnout", PLAIN)
 SERVERS = ("turnout", "mlflow", "fastapi", "litserve", "mlserver", "mlserver-batching")
 
 
@@ -78,8 +79,10 @@ def serving(folder: Path, name: str, model: Any, names: list[str], mlflow_python
     client = registry.connect(registry_uri(folder))
     registry.register_model(str(directory), name, client=client)
     client.set_registered_model_alias(name, "champion", 1)
+    endpoints = [Endpoint(name, f"models:/{name}@champion")]
     start = {
-        "turnout": lambda: turnout(folder, [Endpoint(name, f"models:/{name}@champion")]),
+        "turnout": lambda: turnout(folder, endpoints),
+        PLAIN: lambda: turnout(folder, endpoints, ["--accelerate", "off"], PLAIN),
         "mlflow": lambda: mlflow(folder, directory, mlflow_python),
         "fastapi": lambda: fastapi(folder, pickle_of(directory)),
         "litserve": lambda: litserve(folder, pickle_of(directory), PYTHON),
@@ -87,7 +90,11 @@ def serving(folder: Path, name: str, model: Any, names: list[str], mlflow_python
         "mlserver-batching": lambda: mlserver(folder, pickle_of(directory), PYTHON, batches=True),
     }
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(start[each]()) for each in names]
+        servers = [stack.enter_context(start[each]()) for each in names]
+        for server in servers:
+            if server.name in OURS:
+                wait_until_proven(server)
+        yield servers
 
 
 def pickle_of(directory: Path) -> Path:
@@ -103,7 +110,7 @@ def measure(servers: list[Server], model: Any, cells: list[Cell], rounds: int, s
         expected = models.predictions(model, cell.rows)
         first = number % len(servers)
         for server in servers[first:] + servers[:first]:
-            versions = {"1" if server.name == "turnout" else "": expected}
+            versions = {"1" if server.name in OURS else "": expected}
             body = models.v2_request_body(cell.rows) if server.speaks_v2 else models.request_body(cell.rows)
             load = Load(
                 port=server.port, path=server.path, body=body, connections=cell.clients, seconds=seconds,
@@ -144,7 +151,7 @@ def report(measured: dict[Cell, Measured], names: list[str]) -> None:
 def judge(measured: dict[Cell, Measured], names: list[str]) -> Verdicts:
     """How ours compares with the best of the others in each cell."""
     verdicts = Verdicts()
-    others = [name for name in names if name != "turnout"]
+    others = [name for name in names if name not in OURS]
     for cell, each in measured.items():
         at = f"{cell.model}, {cell.rows} rows, {cell.clients} clients"
         if cell.clients == MANY and others:
@@ -177,7 +184,13 @@ def _judge_latency(verdicts: Verdicts, each: Measured, others: list[str], at: st
 @click.option("--models", "kinds", default="linear,forest", show_default=True)
 @click.option("--rows", default="1,100", show_default=True)
 @click.option("--clients", default="1,32", show_default=True)
-@click.option("--servers", "names", default=",".join(SERVERS), show_default=True)
+@click.option(
+    "--servers",
+    "names",
+    default=",".join(SERVERS),
+    show_default=True,
+    help=f"Or {PLAIN} among them: ours with --accelerate off, to see what arrays and treelite give.",
+)
 @click.option(
     "--mlflow-python",
     type=click.Path(path_type=Path),

@@ -46,13 +46,15 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def turnout(folder: Path, endpoints: Sequence[Endpoint], options: Sequence[str] = ()) -> Iterator[Server]:
+def turnout(
+    folder: Path, endpoints: Sequence[Endpoint], options: Sequence[str] = (), name: str = "turnout"
+) -> Iterator[Server]:
     """`turnout serve` on the registry `r.db` in *folder*."""
     command = [sys.executable, "-m", "gateway", "serve", "--registry-uri", registry_uri(folder)]
     command += ["--cache", str(folder / "cache"), *options]
     for each in endpoints:
         command += ["-m", f"{each.name}={each.uri}"]
-    with running("turnout", _at(command), folder, {}) as server:
+    with running(name, _at(command), folder, {}) as server:
         yield server
 
 
@@ -118,6 +120,17 @@ def ask(port: int, path: str, timeout_s: float = 10.0) -> tuple[int, bytes]:
 def status(port: int) -> dict[str, Any]:
     """Turnout's `/status`."""
     return json.loads(ask(port, "/status")[1])
+
+
+def wait_until_proven(server: Server, limit_s: float = 120.0) -> None:
+    """Until every version that Turnout serves has tried its faster ways, also those that are tried beside requests."""
+    give_up_s = monotonic() + limit_s
+    while monotonic() < give_up_s:
+        proofs = [each.get("proof") for entry in status(server.port)["endpoints"] for each in entry["versions"]]
+        if all(proof and "being tried" not in proof for proof in proofs):
+            return
+        sleep(0.05)
+    raise SystemExit(f"{server.name} still tries its ways after {limit_s:.0f} s:\n{server.log_tail}")
 
 
 def _at(command: Sequence[str]) -> Callable[[int], list[str]]:
