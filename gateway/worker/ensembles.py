@@ -9,7 +9,7 @@ import json
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-MAX_NODES = 500_000  # treelite needs about 160 bytes for each, in every replica
+MAX_NODES = 500_000  # treelite keeps a copy of each, in every replica
 CATEGORIES = 2  # treelite's mark of a node that looks a category up
 # Two scores nearer than this could become equal, or change places, on their way through a library's exponentials.
 NEAR = {"float64": 1e-9, "float32": 1e-4}

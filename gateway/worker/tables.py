@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 MAX_PLANS = 64
 # What scikit-learn says when an estimator that was fitted on a table is given an array with the same columns.
 NAMELESS = "X does not have valid feature names"
+NUMBERS = {"float64", "float32", "int64", "int32"}  # of a signature; with truth values a table is one of objects
 MAX_ANSWER_BYTES = 1 << 30
 
 
@@ -62,14 +63,21 @@ class Scorer:
 
     def takes_arrays(self, meta: Dict[str, Any], _: Sequence[Any]) -> bool:
         """Whether such a payload is a table that could as well be one array."""
-        return bool(meta.get("packed")) and self._plan(meta["columns"], meta["dtypes"])[1]
+        is_one = meta["kind"] == "table" and (meta.get("packed") or set(meta["dtypes"]) <= NUMBERS)
+        return bool(is_one) and self._plan(meta["columns"], meta["dtypes"])[1]
 
     def array(self, meta: Dict[str, Any], buffers: Sequence[Any]) -> Any:
-        """The array that stands for such a table: its values, without names."""
+        """The array that stands for such a table: its values, without names, in the type that holds them all."""
         import numpy
 
-        values = numpy.frombuffer(buffers[0], dtype=meta["dtypes"][0])
-        return values.reshape(meta["rows"], len(meta["columns"])).copy()  # models write into their input
+        dtypes = meta["dtypes"]
+        if meta.get("packed"):
+            values = numpy.frombuffer(buffers[0], dtype=dtypes[0])
+            return values.reshape(meta["rows"], len(dtypes)).copy()  # models write into their input
+        table = numpy.empty((meta["rows"], len(dtypes)), dtype=numpy.result_type(*dtypes))
+        for at, (buffer, dtype) in enumerate(zip(buffers, dtypes)):
+            table[:, at] = numpy.frombuffer(buffer, dtype=dtype).reshape(meta["rows"])
+        return table
 
     def use_arrays(self) -> None:
         """From now on the model gets arrays for tables: it was proven to answer alike."""
@@ -106,11 +114,10 @@ class Scorer:
 
         dtypes = meta["dtypes"]
         columns, fits = self._plan(meta["columns"], dtypes)
+        if self._uses_arrays and self.takes_arrays(meta, buffers):
+            return self.array(meta, buffers)
         if meta.get("packed"):
-            values = self.array(meta, buffers)
-            if self._uses_arrays and fits:
-                return values
-            frame = pandas.DataFrame(values, columns=columns, copy=False)
+            frame = pandas.DataFrame(self.array(meta, buffers), columns=columns, copy=False)
         else:
             parts = [
                 json.loads(bytes(buffer)) if dtype == "str" else numpy.frombuffer(buffer, dtype=dtype)

@@ -203,17 +203,21 @@ def _crossing(model: Any, trees: Trees, sample: Callable[[int, int], Any]) -> Ge
     """The largest of `SIZES` up to which the trees are faster, 0 for none; medians of both ways in turns."""
     most_rows = 0
     for size in SIZES:
-        gains = []
+        plain_s, gains = [], []
         for _ in range(ROUNDS):
-            plain_s = _duration_s(model.predict, sample(0, size))
-            gains.append(plain_s / _duration_s(trees.predict, sample(0, size)))
+            plain_s.append(_duration_s(model.predict, sample(0, size)))
+            gains.append(plain_s[-1] / _duration_s(trees.predict, sample(0, size)))
             yield
-        if sorted(gains)[ROUNDS // 2] < GAIN:
+        if _median(gains) < GAIN:
             break
         most_rows = size
-        if plain_s > LONGEST_S:
+        if _median(plain_s) > LONGEST_S:
             break
     return most_rows
+
+
+def _median(values: List[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 def _duration_s(predict: Callable[[Any], Any], data: Any) -> float:

@@ -98,6 +98,28 @@ def test_columns_of_texts(tmp_path):
     assert found[:2] == ("plain+batch", True)
 
 
+def test_columns_of_several_number_types(tmp_path):
+    """Whole numbers beside others become one array as well, of the type to which pandas would bring them."""
+    data = NUMBERS.assign(b=(1000 * NUMBERS["b"]).astype("int64"), c=NUMBERS["c"].astype("float32"))
+    found, scorer, loaded = prove(tmp_path, RandomForestRegressor(5, random_state=0).fit(data, TARGET), data)
+    row = data.iloc[[7]]
+    payload = {"kind": "table", "columns": ["a", "b", "c"], "dtypes": ["float64", "int64", "float32"], "rows": 1}
+
+    read = scorer.read(payload, [row[name].to_numpy().tobytes() for name in row]).data
+
+    assert found.path == "array+batch"
+    assert (type(read), read.dtype, read.tolist()) == (numpy.ndarray, "float64", row.to_numpy().tolist())
+    assert loaded.predict(read).tolist() == loaded.predict(row).tolist()
+
+
+def test_truth_values_keep_the_table(tmp_path):
+    """Beside numbers they make pandas keep objects, which an array of numbers is not."""
+    data = NUMBERS.assign(b=NUMBERS["b"] > 0.5)
+    found, _, _ = prove(tmp_path, RandomForestRegressor(5, random_state=0).fit(data, TARGET), data)
+
+    assert found.path == "plain+batch"
+
+
 def test_arrays_are_used_once_proven(tmp_path):
     """From then on the model gets an array with the table's values, and it is its own to write into."""
     payload = {"kind": "table", "columns": ["a", "b", "c"], "dtypes": ["float64"] * 3, "rows": 1, "packed": True}
