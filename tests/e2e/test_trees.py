@@ -33,11 +33,12 @@ def served(serve, add, client):
         client.set_registered_model_alias("m", "champion", version)
         gateway = serve(*flags).ready()
 
-        def proven():
-            row = gateway.status()["versions"][0]
-            return row["proof"] is not None and "being tried" not in row["proof"] and row
+        def primary():
+            return gateway.status()["versions"][0]
 
-        return gateway, eventually(proven, "a proof")
+        eventually(lambda: primary()["proof"], "a first proof")
+        eventually(lambda: "being tried" not in primary()["proof"], "a proof of its trees")
+        return gateway, primary()
 
     return served
 
