@@ -24,7 +24,8 @@ class Ensemble(NamedTuple):
 
     *values* has first the `start` of every sum and then the leaves' values, by the number that a tree of *model* says;
     None where it says the value itself. Of the sums *score* makes what the estimator's own *margins* gives, where it
-    has any, and *finish* the answer, or None where that is too near to call.
+    has any, and *finish* the answer of `predict`, or None where that is too near to call; *shares* is the answer of
+    `predict_proba`, where it is known.
     """
 
     model: Any  # treelite's
@@ -35,7 +36,8 @@ class Ensemble(NamedTuple):
     kinds: str  # of numpy's numbers in such rows
     score: Callable[[Any], Any]
     finish: Callable[[Any], Any]
-    margins: Optional[Callable[[Any], Any]]
+    margins: Optional[Callable[[Any], Any]] = None
+    shares: Optional[Callable[[Any], Any]] = None
 
 
 def is_ensemble(estimator: Any) -> bool:
@@ -99,6 +101,7 @@ def _mean(estimator: Any, members: Sequence[Any], treelite: Any) -> Ensemble:
     _bounded(sum(each.node_count for each in trees))
     values = numpy.concatenate([each.value.reshape(each.node_count, -1) for each in trees])
     is_classifier = hasattr(estimator, "classes_")
+    has_shares = is_classifier and estimator.n_outputs_ == 1
     return _of_trees(
         estimator,
         treelite,
@@ -107,7 +110,8 @@ def _mean(estimator: Any, members: Sequence[Any], treelite: Any) -> Ensemble:
         numpy.zeros((1, values.shape[1])),
         score=lambda sums: sums / len(trees),
         finish=_likeliest(estimator, values.shape[1]) if is_classifier else _squeezed,
-        margins=estimator.predict_proba if is_classifier and estimator.n_outputs_ == 1 else None,
+        margins=estimator.predict_proba if has_shares else None,
+        shares=_itself if has_shares else None,
     )
 
 
@@ -198,14 +202,16 @@ def _of_trees(
     values: Any,
     start: Any,
     finish: Callable[[Any], Any],
-    score: Callable[[Any], Any] = lambda sums: sums,
+    score: Optional[Callable[[Any], Any]] = None,
     margins: Optional[Callable[[Any], Any]] = None,
+    shares: Optional[Callable[[Any], Any]] = None,
     dtype: str = "float32",
 ) -> Ensemble:
     import numpy
 
     model = _numbered(treelite, trees, estimator.n_features_in_, len(start))
-    return Ensemble(model, None, numpy.concatenate([start, values]), start, dtype, "fiub", score, finish, margins)
+    table = numpy.concatenate([start, values])
+    return Ensemble(model, None, table, start, dtype, "fiub", score or _itself, finish, margins, shares)
 
 
 def _as_forest(tree: Any, chosen: Any = None) -> Dict[str, Any]:
@@ -319,10 +325,14 @@ def _valued(model: Any, finish: Callable[[Any], Any], margins: Any, dtype: str, 
     start = numpy.asarray(header.get_field("base_scores"), dtype=dtype)
     sums = numpy.maximum(header.get_field("class_id"), header.get_field("target_id"))  # to which each tree adds
     order = numpy.argsort(sums, kind="stable").reshape(len(start), -1).T.ravel() if sums.max() > 0 else None
-    return Ensemble(model, order, None, start, dtype, kinds, lambda sums: sums, finish, margins)
+    return Ensemble(model, order, None, start, dtype, kinds, _itself, finish, margins)
 
 
 # What a sum becomes
+
+
+def _itself(sums: Any) -> Any:
+    return sums
 
 
 def _squeezed(sums: Any) -> Any:
@@ -332,7 +342,11 @@ def _squeezed(sums: Any) -> Any:
 def _labels_or(estimator: Any, number: Callable[[Any], Any]) -> Dict[str, Any]:
     if not hasattr(estimator, "classes_"):
         return {"finish": number}
-    return {"finish": _labels(estimator.classes_), "margins": estimator.decision_function}
+    return {
+        "finish": _labels(estimator.classes_),
+        "margins": estimator.decision_function,
+        "shares": getattr(getattr(estimator, "_loss", None), "predict_proba", None),
+    }
 
 
 def _labels(classes: Any) -> Callable[[Any], Any]:

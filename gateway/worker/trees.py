@@ -54,13 +54,16 @@ class Answerer:
 
 
 class Trees:
-    """An estimator's `predict`, by treelite where its last step gets rows that this is proven for."""
+    """A *function* of an estimator, by treelite where its last step gets rows that this is proven for."""
 
-    def __init__(self, before: List[Any], estimator: Any, ensemble: Any, treelite: ModuleType) -> None:
+    def __init__(
+        self, before: List[Any], estimator: Any, ensemble: Any, treelite: ModuleType, function: str = "predict"
+    ) -> None:
         self.takes_missing = False
         self._before = before
-        self._estimator = estimator
+        self._plainly = getattr(estimator, function)
         self._ensemble = ensemble
+        self._finish: Any = {"predict": ensemble.finish, "predict_proba": ensemble.shares}.get(function)
         self._features = estimator.n_features_in_
         self._gtil = treelite.gtil
 
@@ -69,12 +72,12 @@ class Trees:
         for step in self._before:
             data = step.transform(data)
         answer = self._by_leaves(data)
-        return self._estimator.predict(data) if answer is None else answer
+        return self._plainly(data) if answer is None else answer
 
     def _by_leaves(self, data: Any) -> Any:
         rows = self._rows(data)
         try:
-            return None if rows is None else self._ensemble.finish(self._scores(rows))
+            return None if rows is None else self._finish(self._scores(rows))
         except MemoryError:
             raise
         except Exception:  # treelite's trouble is not the caller's: the estimator answers
@@ -112,7 +115,9 @@ class Trees:
         return self._ensemble.score(numpy.cumsum(terms.reshape(len(rows), -1, width), axis=1)[:, -1])
 
     def require(self, data: Any) -> None:
-        """Raises `Differs` where the last step gets no rows that are for treelite."""
+        """Raises `Differs` where the last step gets no rows that are for treelite, or is asked for something else."""
+        if self._finish is None:
+            raise Differs(f"how they answer {self._plainly.__name__} is not known")
         for step in self._before:
             data = step.transform(data)
         if self._rows(data) is None:
@@ -128,7 +133,7 @@ class Trees:
         if self._ensemble.margins is not None:  # more telling than a class, which many sums give
             _same(_asked(self._ensemble.margins, data).reshape(scores.shape), scores, where)
         else:
-            _same(_asked(self._estimator.predict, data), self._ensemble.finish(scores), where)
+            _same(_asked(self._plainly, data), self._finish(scores), where)
 
 
 class Differs(Exception):
@@ -156,7 +161,7 @@ def prove(model: Any, ensembles: ModuleType, sample: Callable[[int, int], Any], 
         return Found(None, 0, HINT)
     try:
         ensemble, thresholds = yield from _beside_requests(lambda: _taken_apart(estimator, ensembles, treelite))
-        trees = Trees(before, estimator, ensemble, treelite)
+        trees = Trees(before, estimator, ensemble, treelite, model.function)
         trees.require(sample(0, 1))
         most_rows = yield from _crossing(model, trees, sample)
         if not most_rows:

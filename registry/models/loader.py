@@ -26,11 +26,20 @@ class LoadError(Exception):
 
 
 class Model:
-    """A loaded model. It enforces nothing: data and params must fit the signature already."""
+    """A loaded model. It enforces nothing: data and params must fit the signature already.
+
+    `function` names the method of the user's own object that answers.
+    """
 
     def __init__(
-        self, root: str, mlmodel: Dict[str, Any], unwrapped: Any, call: Callable[[Any, Dict[str, Any]], Any]
+        self,
+        root: str,
+        mlmodel: Dict[str, Any],
+        unwrapped: Any,
+        call: Callable[[Any, Dict[str, Any]], Any],
+        function: str = "predict",
     ) -> None:
+        self.function = function
         self._root = root
         self._mlmodel = mlmodel
         self._unwrapped = unwrapped
@@ -169,7 +178,7 @@ def _load_sklearn(root: str, mlmodel: Dict[str, Any], flavor: Dict[str, Any]) ->
     if function.startswith("_") or not callable(getattr(estimator, function, None)):
         raise LoadError(f"a {type(estimator).__name__} has no method {function!r} to predict with")
     method = getattr(estimator, function)
-    return Model(root, mlmodel, estimator, lambda data, _: method(data))
+    return Model(root, mlmodel, estimator, lambda data, _: method(data), function)
 
 
 def _read_skops(path: str, trusted: Optional[List[str]]) -> Any:

@@ -125,11 +125,10 @@ def is_same(one, other):
     )
 
 
-def prove(tmp_path, estimator, data=TABLE):
+def prove(tmp_path, estimator, data=TABLE, **options):
     """What is found last for the model as a replica loads it, the answerer that goes on with it, and the model."""
-    registry.save_model(
-        tmp_path / "model", estimator, signature=registry.infer_signature(data), input_example=data.head(3)
-    )
+    signature = registry.infer_signature(data)
+    registry.save_model(tmp_path / "model", estimator, signature=signature, input_example=data[:3], **options)
     model = loader.load(str(tmp_path / "model"), read_mlmodel(tmp_path / "model"))
     answerer = trees.Answerer(model)
     prover = accelerate.Prover(model, tables.Scorer(model.signature, enforcement), answerer, MODULES)
@@ -224,6 +223,50 @@ def test_found_and_used_for_small_calls_only(tmp_path):
     assert found.proof.startswith("equal; trees equal on ")
     for count in (1, 2, 200):
         assert is_same(answerer.predict(ROWS[:count]), model.predict(ROWS[:count]))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "target"),
+    [
+        (RandomForestClassifier(20, random_state=0), WORDS),
+        (GradientBoostingClassifier(n_estimators=10), TWO),
+        (GradientBoostingClassifier(n_estimators=10), THREE),
+        (HistGradientBoostingClassifier(max_iter=10), TWO),
+        (make_pipeline(StandardScaler(), DecisionTreeClassifier()), THREE),
+    ],
+    ids=["forest", "boosting, 2", "boosting, 3", "histograms", "pipeline"],
+)
+def test_probabilities(tmp_path, estimator, target):
+    """A model saved with `predict_fn="predict_proba"` answers them to the last bit, too."""
+    found, answerer, model = prove(tmp_path, estimator.fit(TABLE, target), predict_fn="predict_proba")
+
+    assert found.path.startswith("treelite:")
+    assert is_same(answerer.predict(ROWS[:3]), model.predict(ROWS[:3]))
+    assert is_same(model.predict(ROWS[:3]), estimator.predict_proba(ROWS[:3]))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "function"),
+    [
+        (GradientBoostingClassifier(n_estimators=5), "decision_function"),
+        (XGBClassifier(n_estimators=5, **ONE_THREAD), "predict_proba"),
+    ],
+    ids=["scores", "xgboost"],
+)
+def test_other_functions_are_left_to_the_estimator(tmp_path, estimator, function):
+    """What is not known to be made of the sums bit by bit is not tried."""
+    found, _, _ = prove(tmp_path, estimator.fit(TABLE, TWO), predict_fn=function)
+
+    assert f"trees not used: how they answer {function} is not known" in found.proof
+
+
+def test_a_tensor_for_a_signature(tmp_path):
+    """A model of arrays needs no table to begin with."""
+    found, answerer, model = prove(tmp_path, RandomForestRegressor(20, random_state=0).fit(ROWS, NUMBER), ROWS)
+
+    assert found.path.startswith("treelite:")
+    assert found.path.endswith("+plain+batch")
+    assert is_same(answerer.predict(ROWS[:2]), model.predict(ROWS[:2]))
 
 
 def test_the_last_step_of_a_pipeline(tmp_path):
