@@ -22,16 +22,13 @@ class Unsuitable(Exception):
 class Ensemble(NamedTuple):
     """One fitted ensemble, taken apart.
 
-    *values* has first the `start` of every sum and then the leaves' values, by the number that a tree of *model* says;
-    None where it says the value itself. Of the sums *score* makes what the estimator's own *margins* gives, where it
-    has any, and *finish* the answer of `predict`, or None where that is too near to call; *shares* is the answer of
-    `predict_proba`, where it is known.
+    Of what the trees of *model* say, *terms* makes what is to be added: rows by terms by sums. Of the sums *score*
+    makes what the estimator's own *margins* gives, where it has any; of the scores *finish* makes the answer of
+    `predict`, or None where that is too near to call, and *shares* that of `predict_proba`, where it is known.
     """
 
     model: Any  # treelite's
-    order: Any  # of the trees that take turns in adding to several sums; None for the model's own
-    values: Any
-    start: Any
+    terms: Callable[[Any], Any]
     dtype: str  # to which the estimator rounds its rows, before it compares them with a threshold
     kinds: str  # of numpy's numbers in such rows
     score: Callable[[Any], Any]
@@ -207,11 +204,24 @@ def _of_trees(
     shares: Optional[Callable[[Any], Any]] = None,
     dtype: str = "float32",
 ) -> Ensemble:
+    model = _numbered(treelite, trees, estimator.n_features_in_, len(start))
+    return Ensemble(model, _by_number(start, values), dtype, "fiub", score or _itself, finish, margins, shares)
+
+
+def _by_number(start: Any, values: Any) -> Callable[[Any], Any]:
+    """The terms of trees that say the numbers of leaves, of which the first are those of the start."""
     import numpy
 
-    model = _numbered(treelite, trees, estimator.n_features_in_, len(start))
-    table = numpy.concatenate([start, values])
-    return Ensemble(model, None, table, start, dtype, "fiub", score or _itself, finish, margins, shares)
+    table, first = numpy.concatenate([start, values]), numpy.arange(len(start))
+    width = len(start) if table.ndim == 1 else table.shape[1]
+
+    def terms(said: Any) -> Any:
+        numbers = numpy.empty((len(said), len(first) + said.shape[1]), dtype="intp")
+        numbers[:, : len(first)] = first
+        numbers[:, len(first) :] = said
+        return table[numbers].reshape(len(said), -1, width)
+
+    return terms
 
 
 def _as_forest(tree: Any, chosen: Any = None) -> Dict[str, Any]:
@@ -275,20 +285,21 @@ FIELDS = {
 
 
 def _xgboost(estimator: Any, treelite: Any) -> Ensemble:
+    import numpy
+
     if estimator.missing == estimator.missing and estimator.missing is not None:
         raise Unsuitable(f"it takes {estimator.missing} for a missing value")
     booster = estimator.get_booster()
     with contextlib.suppress(AttributeError):  # it was not stopped early
         booster = booster[: estimator.best_iteration + 1]
     model = treelite.frontend.from_xgboost(booster)
+    start = numpy.asarray(_header(model, "base_scores"), dtype="float32")
     if not hasattr(estimator, "classes_"):
-        return _valued(model, _squeezed, None, "float32", "fiub")
+        return _valued(model, start, "fiub", _squeezed)
     _only(estimator.objective, ("binary:logistic", "multi:softprob"))
-    margins = lambda rows: estimator.predict(rows, output_margin=True)  # noqa: E731
-    ensemble = _valued(model, _labels(None), margins, "float32", "fiub")
     if estimator.objective == "binary:logistic":
-        ensemble = ensemble._replace(start=_log_odds(booster))
-    return ensemble
+        start = _log_odds(booster)
+    return _valued(model, start, "fiub", _labels(None), lambda rows: estimator.predict(rows, output_margin=True))
 
 
 def _log_odds(booster: Any) -> Any:
@@ -304,12 +315,13 @@ def _log_odds(booster: Any) -> Any:
 
 def _lightgbm(estimator: Any, treelite: Any) -> Ensemble:
     model = treelite.frontend.from_lightgbm(estimator.booster_)
-    # It rounds whole numbers to 32 bits in an array, and not in a table.
-    if hasattr(estimator, "classes_"):
-        _only(estimator.objective_, ("binary", "multiclass"))
-        raw = lambda rows: estimator.predict(rows, raw_score=True)  # noqa: E731
-        return _valued(model, _labels(estimator.classes_), raw, "float64", "f")
-    return _valued(model, _squeezed, None, "float64", "f")
+    start = _header(model, "base_scores")
+    # It rounds whole numbers to 32 bits in an array, and not in a table: only other numbers are for treelite.
+    if not hasattr(estimator, "classes_"):
+        return _valued(model, start, "f", _squeezed)
+    _only(estimator.objective_, ("binary", "multiclass"))
+    labels = _labels(estimator.classes_)
+    return _valued(model, start, "f", labels, lambda rows: estimator.predict(rows, raw_score=True))
 
 
 def _only(objective: Any, known: Sequence[str]) -> None:
@@ -317,15 +329,30 @@ def _only(objective: Any, known: Sequence[str]) -> None:
         raise Unsuitable(f"how the objective {objective!r} chooses a class is not known")
 
 
-def _valued(model: Any, finish: Callable[[Any], Any], margins: Any, dtype: str, kinds: str) -> Ensemble:
+def _header(model: Any, field: str) -> Any:
+    return model.get_header_accessor().get_field(field)
+
+
+def _valued(model: Any, start: Any, kinds: str, finish: Callable[[Any], Any], margins: Any = None) -> Ensemble:
     import numpy
 
     _bounded(sum(int(model.get_tree_accessor(at).get_field("num_nodes")[0]) for at in range(model.num_tree)))
-    header = model.get_header_accessor()
-    start = numpy.asarray(header.get_field("base_scores"), dtype=dtype)
-    sums = numpy.maximum(header.get_field("class_id"), header.get_field("target_id"))  # to which each tree adds
-    order = numpy.argsort(sums, kind="stable").reshape(len(start), -1).T.ravel() if sums.max() > 0 else None
-    return Ensemble(model, order, None, start, dtype, kinds, _itself, finish, margins)
+    sums = numpy.maximum(_header(model, "class_id"), _header(model, "target_id"))  # to which each tree adds
+    order = numpy.argsort(sums, kind="stable").reshape(len(start), -1).T.ravel() if sums.max() > 0 else slice(None)
+    return Ensemble(model, _by_value(start, order), start.dtype.name, kinds, _itself, finish, margins)
+
+
+def _by_value(start: Any, order: Any) -> Callable[[Any], Any]:
+    """The terms of trees that say values, which in this order take turns in adding to the sums."""
+    import numpy
+
+    def terms(said: Any) -> Any:
+        values = numpy.empty((len(said), len(start) + said.shape[1]), dtype=start.dtype)
+        values[:, : len(start)] = start
+        values[:, len(start) :] = said[:, order]
+        return values.reshape(len(said), -1, len(start))
+
+    return terms
 
 
 # What a sum becomes

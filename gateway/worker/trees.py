@@ -99,20 +99,11 @@ class Trees:
         return rows
 
     def _scores(self, rows: Any) -> Any:
-        """The trees' values added one after another, as the estimator does it."""
         import numpy
 
-        values, start, order = self._ensemble.values, self._ensemble.start, self._ensemble.order
         said = self._gtil.predict_per_tree(self._ensemble.model, rows, nthread=1).reshape(len(rows), -1)
-        if order is not None:
-            said = said[:, order]
-        terms = numpy.empty((len(rows), len(start) + said.shape[1]), dtype="intp" if values is not None else said.dtype)
-        terms[:, : len(start)] = start if values is None else numpy.arange(len(start))
-        terms[:, len(start) :] = said
-        if values is not None:
-            terms = values[terms]
-        width = len(start) if terms.ndim == 2 else terms.shape[2]
-        return self._ensemble.score(numpy.cumsum(terms.reshape(len(rows), -1, width), axis=1)[:, -1])
+        # `cumsum` adds one after another, as the libraries do; `sum` adds in pairs.
+        return self._ensemble.score(numpy.cumsum(self._ensemble.terms(said), axis=1)[:, -1])
 
     def require(self, data: Any) -> None:
         """Raises `Differs` where the last step gets no rows that are for treelite, or is asked for something else."""
