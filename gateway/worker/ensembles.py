@@ -63,8 +63,11 @@ def thresholds(model: Any) -> Dict[int, Any]:
             raise Unsuitable("it has categorical features")
         features.append(tree.get_field("split_index")[kinds != 0])
         limits.append(tree.get_field("threshold")[kinds != 0].astype("float64"))
-    feature, limit = numpy.concatenate(features), numpy.concatenate(limits)
-    return {int(each): numpy.unique(limit[feature == each]) for each in numpy.unique(feature)}
+    feature = numpy.concatenate(features)
+    order = numpy.argsort(feature, kind="stable")
+    found, starts = numpy.unique(feature[order], return_index=True)
+    own = numpy.split(numpy.concatenate(limits)[order], starts[1:])
+    return {int(each): numpy.unique(limit) for each, limit in zip(found, own)}
 
 
 def _kind(estimator: Any) -> Tuple[str, str]:

@@ -151,13 +151,12 @@ def prove(model: Any, ensembles: ModuleType, sample: Callable[[int, int], Any], 
     except ImportError:
         return Found(None, 0, HINT)
     try:
-        ensemble, thresholds = yield from _beside_requests(lambda: _taken_apart(estimator, ensembles, treelite))
+        ensemble, rows = yield from _beside_requests(lambda: _taken_apart(estimator, ensembles, treelite))
         trees = Trees(before, estimator, ensemble, treelite, model.function)
         trees.require(sample(0, 1))
         most_rows = yield from _crossing(model, trees, sample)
         if not most_rows:
             return Found(None, 0, "trees not used: treelite is not the faster way")
-        rows = _rows_near(thresholds, estimator.n_features_in_)
         yield from _compare_near(trees, rows)
         yield from _compare_samples(model, trees, sample, count)
         trees.takes_missing = yield from _is_equal_where_missing(trees, rows)
@@ -168,9 +167,10 @@ def prove(model: Any, ensembles: ModuleType, sample: Callable[[int, int], Any], 
     return Found(trees, most_rows, f"trees equal on {len(rows) + count} rows")
 
 
-def _taken_apart(estimator: Any, ensembles: ModuleType, treelite: ModuleType) -> Tuple[Any, Dict[int, Any]]:
+def _taken_apart(estimator: Any, ensembles: ModuleType, treelite: ModuleType) -> Tuple[Any, Any]:
+    """The ensemble, and rows to try it on."""
     ensemble = ensembles.read(estimator, treelite)
-    return ensemble, ensembles.thresholds(ensemble.model)
+    return ensemble, _rows_near(ensembles.thresholds(ensemble.model), estimator.n_features_in_)
 
 
 def _beside_requests(work: Callable[[], Any]) -> Generator[None, None, Any]:
