@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 MAX_NODES = 500_000  # treelite keeps a copy of each, in every replica
+LIGHTGBM_ZERO = 1.0000000180025095e-35  # 1e-35 in 32 bits, its kZeroThreshold
 CATEGORIES = 2  # treelite's mark of a node that looks a category up
 # Two scores nearer than this could become equal, or change places, on their way through a library's exponentials.
 NEAR = {"float64": 1e-9, "float32": 1e-4}
@@ -35,6 +36,7 @@ class Ensemble(NamedTuple):
     finish: Callable[[Any], Any]
     margins: Optional[Callable[[Any], Any]] = None
     shares: Optional[Callable[[Any], Any]] = None
+    zero: float = 0.0  # what is not farther from 0 is 0 to the estimator
 
 
 def is_ensemble(estimator: Any) -> bool:
@@ -313,18 +315,19 @@ def _log_odds(booster: Any) -> Any:
     shares = numpy.array(text.strip("[]").split(","), dtype="float32")
     if len(shares) > 1:
         raise Unsuitable("it chooses several labels for a row")
-    return -numpy.log(1 / shares - 1)
+    # The C library takes the logarithm of 32 bits by way of 64, numpy does not.
+    return -numpy.log((1 / shares - 1).astype("float64")).astype("float32")
 
 
 def _lightgbm(estimator: Any, treelite: Any) -> Ensemble:
     model = treelite.frontend.from_lightgbm(estimator.booster_)
-    start = _header(model, "base_scores")
+    finish: Callable[[Any], Any] = _squeezed
+    margins: Optional[Callable[[Any], Any]] = None
+    if hasattr(estimator, "classes_"):
+        _only(estimator.objective_, ("binary", "multiclass"))
+        finish, margins = _labels(estimator.classes_), lambda rows: estimator.predict(rows, raw_score=True)
     # It rounds whole numbers to 32 bits in an array, and not in a table: only other numbers are for treelite.
-    if not hasattr(estimator, "classes_"):
-        return _valued(model, start, "f", _squeezed)
-    _only(estimator.objective_, ("binary", "multiclass"))
-    labels = _labels(estimator.classes_)
-    return _valued(model, start, "f", labels, lambda rows: estimator.predict(rows, raw_score=True))
+    return _valued(model, _header(model, "base_scores"), "f", finish, margins)._replace(zero=LIGHTGBM_ZERO)
 
 
 def _only(objective: Any, known: Sequence[str]) -> None:

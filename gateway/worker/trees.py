@@ -94,6 +94,8 @@ class Trees:
             return None
         with numpy.errstate(over="ignore"):
             rows = data.astype(self._ensemble.dtype)
+        if self._ensemble.zero:
+            rows[numpy.abs(rows) <= self._ensemble.zero] = 0.0
         if not numpy.isfinite(rows).all() and (not self.takes_missing or numpy.isinf(rows).any()):
             return None
         return rows

@@ -211,6 +211,14 @@ def test_missing_values(tmp_path, estimator):
     assert is_same(answerer.predict(HOLED[:2]), estimator.predict(HOLED[:2]))
 
 
+def test_what_is_zero_to_lightgbm():
+    """It takes the tiniest numbers for 0, and branches beside them."""
+    estimator = LGBMRegressor(n_estimators=20, **QUIET).fit((ROWS - 5).round(), NUMBER)
+    tiny = ensembles.LIGHTGBM_ZERO * numpy.array([[-1.0], [1.0], [0.5], [-1.1], [1.1]]) * numpy.ones(4)
+
+    assert is_same(by_treelite(estimator).predict(tiny), estimator.predict(tiny))
+
+
 def test_found_and_used_for_small_calls_only(tmp_path):
     """The path names the most rows; more go the plain way, and params too."""
     estimator = RandomForestRegressor(20, random_state=0).fit(TABLE, NUMBER)
@@ -232,7 +240,7 @@ def test_found_and_used_for_small_calls_only(tmp_path):
         (GradientBoostingClassifier(n_estimators=10), TWO),
         (GradientBoostingClassifier(n_estimators=10), THREE),
         (HistGradientBoostingClassifier(max_iter=10), TWO),
-        (make_pipeline(StandardScaler(), DecisionTreeClassifier()), THREE),
+        (make_pipeline(StandardScaler(), ExtraTreesClassifier(20, random_state=0)), THREE),
     ],
     ids=["forest", "boosting, 2", "boosting, 3", "histograms", "pipeline"],
 )
@@ -283,7 +291,7 @@ def test_the_last_step_of_a_pipeline(tmp_path):
 def test_a_pipeline_that_needs_names(tmp_path):
     """The table stays a table up to the trees, which get an array."""
     columns = ColumnTransformer([("scaled", StandardScaler(), ["a", "b"])], remainder="passthrough")
-    pipeline = make_pipeline(columns, RandomForestRegressor(20, random_state=0)).fit(TABLE, NUMBER)
+    pipeline = make_pipeline(columns, RandomForestRegressor(200, random_state=0)).fit(TABLE, NUMBER)
     found, answerer, model = prove(tmp_path, pipeline)
 
     assert found.path.startswith("treelite:")
