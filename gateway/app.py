@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import cached_property
 from importlib.metadata import version as installed_version
 from typing import Any, cast
 from urllib.parse import quote
@@ -19,12 +20,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway import inference, metadata
+from gateway import browsing, inference, metadata
 from gateway.bodies import Receive, read_body
 from gateway.configfile import ConfigFile
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
 from gateway.metrics import CONTENT_TYPE, Exposition
+from gateway.openapi import OpenApi
 from gateway.protocols import v2
 from gateway.protocols.mlflow import MlflowDialect
 from gateway.protocols.tensors import Asked
@@ -56,6 +58,7 @@ class Gateway:
         self._reconciler = reconciler
         self._metrics = metrics
         self._file = file
+        self._openapi = OpenApi(endpoints)
         self._router = Starlette(
             routes=[
                 Route("/ping", self._ping),
@@ -63,6 +66,8 @@ class Gateway:
                 Route("/version", self._version),
                 Route("/status", self._status),
                 Route("/metrics", self._show_metrics),
+                Route("/openapi.json", self._show_openapi),
+                *(Route(path, self._show_file) for path in browsing.FILES),
                 Route("/v2", self._show_v2),
                 Route("/v2/{path:path}", self._show_v2),
             ],
@@ -160,6 +165,13 @@ class Gateway:
     async def _show_metrics(self, _: Request) -> Response:
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
+    async def _show_openapi(self, _: Request) -> Response:
+        return Response(json.dumps(self._openapi.document()), media_type="application/json")
+
+    async def _show_file(self, request: Request) -> Response:
+        text, headers = browsing.file(request.url.path)
+        return Response(text, headers=headers)
+
     async def _show_v2(self, request: Request) -> Response:
         is_ready = self._is_ready() and not self.is_draining
         try:
@@ -188,8 +200,8 @@ class Gateway:
 
 class _Dialect:
     def __init__(self, resolved: Resolved) -> None:
+        self._resolved = resolved
         self.mlflow = MlflowDialect(resolved.signature)
-        self.v2 = v2.V2Dialect(resolved.signature)
         named = [
             (b"x-model-name", resolved.version.name if resolved.version else None),
             (b"x-model-version", resolved.label),
@@ -199,6 +211,10 @@ class _Dialect:
         self.headers: dict[str, Headers] = {
             role: [*common, (b"x-served-by", role.encode())] for role in ("primary", "canary", "challenger")
         }
+
+    @cached_property
+    def v2(self) -> v2.V2Dialect:
+        return v2.V2Dialect(self._resolved.signature)
 
 
 def _target(scope: Scope) -> tuple[str | None, str | None]:

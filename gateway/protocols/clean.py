@@ -7,6 +7,7 @@ A reader answers None, or raises one of `NOT_CLEAN`, for every other body; those
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, starmap
@@ -41,6 +42,8 @@ _PYTHON_TYPES: dict[str, type] = {
     name: int if "int" in name else float if "float" in name else bool for name in CODES
 } | {"str": str}
 
+_NO_FIELD = re.compile('[\\\\"\x00-\x1f\ud800-\udfff]')  # what msgspec has in no field's name
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,6 +53,8 @@ def reader(signature: dict[str, Any]) -> Reader | None:
     if not inputs or signature.get("is_signature_from_type_hint"):
         return None
     names = [spec.get("name") for spec in inputs]
+    if any(name is not None and (not isinstance(name, str) or _NO_FIELD.search(name)) for name in names):
+        return None
     if inputs[0]["type"] == "tensor":
         dtype = inputs[0]["tensor-spec"]["dtype"]
         return Tensor(inputs[0]["tensor-spec"]) if names == [None] and dtype in CODES else None

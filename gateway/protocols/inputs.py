@@ -42,7 +42,8 @@ def described(specs: Sequence[Spec], unnamed: str) -> list[Json]:
 def names_of(specs: Sequence[Spec], unnamed: str) -> list[str]:
     """The names of inputs or outputs, also of those that the signature gives none."""
     alone = len(specs) == 1
-    return [str(spec.get("name") or (unnamed if alone else f"{unnamed}-{at}")) for at, spec in enumerate(specs)]
+    free = [unnamed if alone else f"{unnamed}-{at}" for at in range(len(specs))]
+    return [name if spec.get("name") is None else str(spec["name"]) for name, spec in zip(free, specs, strict=True)]
 
 
 class Inputs:
@@ -118,7 +119,7 @@ class Inputs:
             self._refuse_missing(tensors, missing)
         columns = [_for_spec(tensor, spec) for _, spec, tensor in found]
         if not self._are_plain or any(each.dtype == "bytes" for each in columns):
-            return _named([name for name, _, _ in found], columns)
+            return _named([spec.get("name", name) for name, spec, _ in found], columns)
         for each in columns:
             if len(each.shape) not in (1, 2) or each.shape[1:] not in ([], [1]):
                 _refuse(
@@ -128,11 +129,11 @@ class Inputs:
         rows = {each.shape[0] for each in columns}
         if len(rows) > 1:
             _refuse(f"The inputs have different numbers of rows: {sorted(rows)[:10]}")
-        names = [name for name, _, _ in found] if self._is_named else self._columns_named()
+        names = [spec["name"] for _, spec, _ in found] if self._is_named else self._columns_named()
         return _table(names, [each.dtype for each in columns], rows.pop(), columns)
 
     def _columns_named(self) -> list[Any]:
-        return self.names if self._is_named else list(range(len(self._specs)))
+        return [spec["name"] for spec in self._specs] if self._is_named else list(range(len(self._specs)))
 
     # Arrays
 

@@ -300,6 +300,14 @@ def test_other_formats_go_on_whole(content_type):
     assert payload == Payload({"kind": "body", "content_type": content_type}, (b"a,b\n1,2\n",))
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\ud800", 0])
+def test_columns_that_the_ingress_cannot_name_go_on_whole(name):
+    """A column's name that is no plain text, as a table without names has it, is for the replica to find."""
+    dialect = MlflowDialect({"inputs": [column("x", "double"), {**column("y", "double"), "name": name}]})
+
+    assert dialect.decode(JSON, b"{}").meta["kind"] == "body"
+
+
 @pytest.mark.parametrize(
     ("array", "text"),
     [

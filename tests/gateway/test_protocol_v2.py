@@ -185,6 +185,16 @@ def test_columns_without_names():
     assert [each["name"] for each in V2Dialect(signature).metadata()["inputs"]] == ["input-0", "input-1"]
 
 
+def test_columns_named_by_numbers():
+    """The columns of a table without names are numbers, and their inputs are called so."""
+    signature = {"inputs": [{**column("x", "double"), "name": at} for at in range(2)]}
+
+    by_name = read(signature, [given(str(at), MATRIX[:, at]) for at in range(2)])
+
+    FRAME_OF(by_name, pandas.DataFrame(MATRIX), check_column_type=False)
+    FRAME_OF(read(signature, [given("x", MATRIX)]), pandas.DataFrame(MATRIX), check_column_type=False)
+
+
 def test_missing_numbers():
     """Null is a missing number where the datatype has one."""
     body = {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [None, 1]}
