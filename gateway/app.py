@@ -98,7 +98,8 @@ class Gateway:
             limit = self._reconciler.settings.max_body_bytes
             body = await read_body(receive, headers.get(b"content-length"), limit)
             text, answered = await predict(endpoint, version, headers, body)
-            await _send(send, 200, text, [*answered, (b"x-request-id", request_id)])
+            answered.append((b"x-request-id", request_id))
+            await _send(send, 200, text, answered)
         except ClientGone:
             return
         except asyncio.CancelledError:  # the shutdown timeout is over; the server has nothing else to cancel for
@@ -166,7 +167,7 @@ class Gateway:
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     async def _show_openapi(self, _: Request) -> Response:
-        return Response(json.dumps(self._openapi.document()), media_type="application/json")
+        return _ascii(self._openapi.document())
 
     async def _show_file(self, request: Request) -> Response:
         text, headers = browsing.file(request.url.path)
@@ -181,7 +182,7 @@ class Gateway:
             retry = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
             text = v2.error(problem.error_code, str(problem))
             return Response(text, problem.http_status, retry, "application/json")
-        return JSONResponse(found)
+        return _ascii(found)
 
     def _describe(self, servable: Servable) -> dict[str, Any]:
         return self._dialect(servable).v2.metadata()
@@ -278,6 +279,11 @@ async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _ascii(document: Any) -> Response:
+    """JSON with names out of models, which may hold what UTF-8 cannot say."""
+    return Response(json.dumps(document), media_type="application/json")
 
 
 def _problem(status: int, code: str, message: str) -> Response:

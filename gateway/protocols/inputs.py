@@ -104,33 +104,42 @@ class Inputs:
         """One tensor with all columns side by side."""
         tensor, width = tensors[0], len(self._specs)
         is_matrix = len(tensors) == 1 and len(tensor.shape) == 2 and tensor.shape[1] == width
-        if not is_matrix or not self._are_numeric or tensor.datatype == elements.BYTES or not tensor.shape[0]:
+        if not is_matrix or not self._are_numeric or tensor.datatype == elements.BYTES:
             return None
-        return _table(self._columns_named(), [tensor.dtype] * width, tensor.shape[0], [tensor], packed=True)
+        names, rows = self._columns_named(), tensor.shape[0]
+        if not rows:
+            return _named(names, [tensor._replace(shape=[0], buffer=b"", how=None)] * width)
+        meta = {"kind": "table", "columns": names, "dtypes": [tensor.dtype] * width, "rows": rows, "packed": True}
+        return _with_unread(meta, [tensor])
 
     def _columns(self, tensors: list[Tensor]) -> Payload:
         given = {each.name: each for each in tensors}
         if not self._is_named and len(tensors) == 1 == len(self._specs):
             given = {self.names[0]: tensors[0]}
-        found = [(name, spec, given[name]) for name, spec in zip(self.names, self._specs, strict=True) if name in given]
-        missing = [name for name, spec in zip(self.names, self._specs, strict=True) if name not in given]
-        optional = {name for name, spec in zip(self.names, self._specs, strict=True) if not spec.get("required", True)}
-        if not found or set(missing) - optional or (missing and not self._is_named):
-            self._refuse_missing(tensors, missing)
-        columns = [_for_spec(tensor, spec) for _, spec, tensor in found]
+        pairs = list(zip(self.names, self._specs, strict=True))
+        missing = [name for name, spec in pairs if name not in given and self._needs(spec)]
+        columns = [_for_spec(given[name], spec) for name, spec in pairs if name in given]
+        if missing or not columns:
+            self._refuse_missing(tensors, missing or self.names)
+        names = [column for (name, _), column in zip(pairs, self._columns_named(), strict=True) if name in given]
         if not self._are_plain or any(each.dtype == "bytes" for each in columns):
-            return _named([spec.get("name", name) for name, spec, _ in found], columns)
+            return _named(names, columns)
         for each in columns:
-            if len(each.shape) not in (1, 2) or each.shape[1:] not in ([], [1]):
-                _refuse(
-                    f"Input {each.name[:100]!r} has the shape {each.shape}; a column has [rows] or [rows, 1], and one "
-                    f"tensor for all columns [rows, {len(self._specs)}]"
-                )
+            self._check_column(each)
         rows = {each.shape[0] for each in columns}
         if len(rows) > 1:
             _refuse(f"The inputs have different numbers of rows: {sorted(rows)[:10]}")
-        names = [spec["name"] for _, spec, _ in found] if self._is_named else self._columns_named()
-        return _table(names, [each.dtype for each in columns], rows.pop(), columns)
+        return _table(names, rows.pop(), columns)
+
+    def _needs(self, spec: Spec) -> bool:
+        return not self._is_named or bool(spec.get("required", True))
+
+    def _check_column(self, tensor: Tensor) -> None:
+        if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
+            _refuse(
+                f"Input {tensor.name[:100]!r} has the shape {tensor.shape}; a column has [rows] or [rows, 1], and one "
+                f"tensor for all columns [rows, {len(self._specs)}]"
+            )
 
     def _columns_named(self) -> list[Any]:
         return [spec["name"] for spec in self._specs] if self._is_named else list(range(len(self._specs)))
@@ -161,7 +170,7 @@ class Inputs:
         are_columns = all(len(each.shape) == 1 or each.shape[1:] == [1] for each in read) and len(rows) == 1
         if not are_columns or None in rows:
             return _named([each.name for each in read], read)
-        return _table([each.name for each in read], [each.dtype for each in read], read[0].shape[0], read)
+        return _table([each.name for each in read], read[0].shape[0], read)
 
     def _only(self, tensors: list[Tensor]) -> Payload:
         if len(tensors) != 1:
@@ -216,19 +225,16 @@ def _check_array(tensor: Tensor, datatype: str, shape: list[int]) -> None:
 # Payloads
 
 
-def _table(names: list[Any], dtypes: list[str], rows: int, tensors: list[Tensor], packed: bool = False) -> Payload:
+def _table(names: list[Any], rows: int, tensors: list[Tensor]) -> Payload:
     """A table, all values in one buffer where they are of one type: as MLflow's bodies are, so that both are joined."""
     if not rows:
         return _named(names, [each._replace(shape=[0]) for each in tensors])
+    dtypes = [each.dtype for each in tensors]
     meta = {"kind": "table", "columns": names, "dtypes": dtypes, "rows": rows}
-    is_read = all(each.how is None for each in tensors)
-    if packed:
-        meta["packed"] = True
-    elif is_read and len(set(dtypes)) == 1 and dtypes[0] not in TEXTS:
-        meta["packed"] = True
-        width = elements.NUMBERS[tensors[0].datatype].size
-        return Payload(meta, (interleaved([each.buffer for each in tensors], width, rows),))
-    return _with_unread(meta, tensors)
+    if len(set(dtypes)) > 1 or dtypes[0] in TEXTS or any(each.how for each in tensors):
+        return _with_unread(meta, tensors)
+    width = elements.NUMBERS[tensors[0].datatype].size
+    return Payload({**meta, "packed": True}, (interleaved([each.buffer for each in tensors], width, rows),))
 
 
 def interleaved(columns: Sequence[bytes | memoryview], width: int, rows: int) -> bytes | bytearray:

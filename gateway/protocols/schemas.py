@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,7 +125,8 @@ def _param(spec: Spec) -> Json:
     schema = _column(spec)
     if spec.get("shape"):
         schema = _list_of(schema)
-    return schema | {"default": spec.get("default")}
+    default = json.loads(json.dumps(spec.get("default")), parse_constant=lambda _: None)  # NaN is no JSON
+    return schema | {"default": default}
 
 
 def _list_of(items: Json) -> Json:

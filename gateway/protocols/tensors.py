@@ -17,6 +17,7 @@ MAX_RANK = 32
 MAX_INPUTS = 10_000
 # What is longer is left to the replica, where it holds up no other endpoint.
 MAX_READ_BYTES = 1 << 20
+MAX_TEXT_BYTES = 64 << 10  # of which each is cut and decoded by itself
 
 Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Parameters = dict[str, Any]
@@ -82,9 +83,7 @@ def read(headers: Mapping[bytes, bytes], body: bytes) -> Inference:
         raise BadRequest("The request's JSON is nested too deeply.") from None
     except ValueError as problem:  # msgspec's are all of them
         raise BadRequest(f"The body is no inference request of the Open Inference Protocol v2: {problem}.") from None
-    names = [each.name for each in request.inputs]
-    if len(set(names)) != len(names):
-        _refuse("inputs", f"have two of one name; each of {_listed(names)} may come once")
+    _refuse_twins(request.inputs)
     reader = _Reader(memoryview(body), header_length)
     tensors = [reader.tensor(each) for each in request.inputs]
     reader.finish()
@@ -148,7 +147,7 @@ def binary(name: str, datatype: str, shape: list[int], buffer: memoryview) -> Te
 
 def texts(tensor: Tensor, dtype: str = "str") -> Tensor:
     """A BYTES tensor as texts, or for *dtype* `bytes` as those; read here where it is small. Raises `BadRequest`."""
-    if tensor.how is None or len(tensor.buffer) > MAX_READ_BYTES:
+    if tensor.how is None or len(tensor.buffer) > MAX_TEXT_BYTES:
         return tensor._replace(dtype=dtype)
     try:
         buffer = elements.read(tensor.how, tensor.datatype, tensor.shape, tensor.buffer, dtype)
@@ -184,6 +183,14 @@ def _header_length(headers: Mapping[bytes, bytes], body: bytes) -> int:
     return int(announced)
 
 
+def _refuse_twins(inputs: list[_Input]) -> None:
+    seen: set[str] = set()
+    for each in inputs:
+        if each.name in seen:
+            raise BadRequest(f"Two inputs are called {each.name[:100]!r}; each may come once.")
+        seen.add(each.name)
+
+
 def _asked(request: _Request) -> Asked:
     is_binary = _flag(request.parameters, "binary_data_output", "the request")
     outputs = None
@@ -207,9 +214,4 @@ def _flag(parameters: Parameters | None, name: str, whose: str) -> bool | None:
 
 
 def _refuse(name: str, problem: str) -> NoReturn:
-    subject = "The inputs" if name == "inputs" else f"Input {name[:100]!r}"
-    raise BadRequest(f"{subject} {problem}.")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(repr(each[:40]) for each in dict.fromkeys(names[:20]))
+    raise BadRequest(f"Input {name[:100]!r} {problem}.")

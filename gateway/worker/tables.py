@@ -195,7 +195,8 @@ def _array(dtype: str, shape: List[int], buffer: Any) -> Any:
         return casts.guessed_array(json.loads(bytes(buffer))).reshape(shape)
     if dtype == "bytes":
         texts = json.loads(bytes(buffer))
-        return casts.to_array([each and base64.b64decode(each) for each in texts], None).reshape(shape)
+        cells = [None if each is None else base64.b64decode(each) for each in texts]
+        return casts.to_array(cells, None).reshape(shape)
     return numpy.frombuffer(buffer, dtype=dtype).reshape(shape).copy()  # models write into their input
 
 

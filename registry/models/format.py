@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from registry.errors import InvalidModel, InvalidParameter
@@ -127,10 +127,32 @@ def _decode_signature(signature: Any) -> dict[str, Any] | None:
 def _decode_part(part: str, text: Any) -> list[dict[str, Any]] | None:
     try:
         columns = json.loads(text) if isinstance(text, str) else text
+        fits = columns is None or (isinstance(columns, list) and all(map(_is_column, columns)))
     except (ValueError, RecursionError) as problem:
         raise InvalidModel(f"the MLmodel file's signature.{part} is not JSON: {problem}") from None
-    if columns is None:
-        return None
-    if not isinstance(columns, list) or not all(isinstance(each, dict) and "type" in each for each in columns):
+    if not fits:
         raise InvalidModel(f"the MLmodel file's signature.{part} is not a list of columns with types")
-    return columns
+    if columns and 0 < sum(each["type"] == "tensor" for each in columns) < len(columns):
+        raise InvalidModel(f"the MLmodel file's signature.{part} mixes tensors and columns")
+    return cast(list[dict[str, Any]] | None, columns)
+
+
+def _is_column(spec: Any) -> bool:
+    """Whether it has all that its type needs, however deep: what reads a signature later does not look again."""
+    if not isinstance(spec, dict) or not isinstance(spec.get("type"), str):
+        return False
+    if not isinstance(spec.get("name"), str | int | float | None):
+        return False
+    if spec["type"] == "tensor":
+        tensor = spec.get("tensor-spec")
+        return (
+            isinstance(tensor, dict)
+            and isinstance(tensor.get("dtype"), str)
+            and isinstance(tensor.get("shape"), list)
+            and all(type(size) is int for size in tensor["shape"])
+        )
+    if spec["type"] == "object":
+        properties = spec.get("properties")
+        return isinstance(properties, dict) and all(map(_is_column, properties.values()))
+    inner = {"array": "items", "map": "values"}.get(spec["type"])
+    return inner is None or _is_column(spec.get(inner))

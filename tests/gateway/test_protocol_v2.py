@@ -125,6 +125,26 @@ def test_columns_that_are_no_numbers(binary):
     assert frame["list"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_many_texts_are_read_by_the_replica(binary):
+    """A large column of texts goes on as it came, and the model gets the same."""
+    signature = {"inputs": [column("text", "string"), column("raw", "binary"), column("n", "long")]}
+    words = numpy.array(["wörter " * 20, ""] * 500, object)
+    inputs = [given("text", words, binary), given("raw", words, binary), given("n", numpy.arange(1000))]
+    body, headers = encoded(inputs)
+
+    payload, _ = V2Dialect(signature).decode(headers, body)
+    frame = read(signature, inputs)
+
+    assert [each[0] if each else None for each in payload.meta["unread"]] == [
+        *["bytes" if binary else "json"] * 2,
+        None,
+    ]
+    assert frame["text"].tolist() == words.tolist()
+    assert frame["raw"].tolist() == [each.encode() for each in words]
+    assert frame["n"].tolist() == list(range(1000))
+
+
 def test_bytes_that_are_no_text():
     """They reach a binary column unchanged, and are refused for a column of texts."""
     raw = {"name": "x", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 11}}
@@ -257,7 +277,7 @@ FP64 = {"name": "a", "datatype": "FP64", "shape": [2]}
         ({"inputs": [{**FP64, "data": [1, 2], "parameters": {"binary_data_size": 0}}]}, "has both 'data' and"),
         (
             {"inputs": [{**FP64, "shape": [0], "parameters": {"binary_data_size": 0}}] * 2},
-            "The inputs have two of one name",
+            "Two inputs are called 'a'; each may come once.",
         ),
         (
             {"inputs": [{**FP64, "data": [1, 2]}]},

@@ -58,6 +58,23 @@ def bomb():
     return FLAVORS + "\n".join(lines)
 
 
+def with_inputs(text):
+    return f"{FLAVORS}signature: {{inputs: '{text}'}}"
+
+
+HALF_COLUMNS = [
+    '{"name": "a"}',
+    '{"type": ["long"]}',
+    '{"type": "long", "name": {}}',
+    '{"type": "tensor"}',
+    '{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": "3"}}',
+    '{"type": "tensor", "tensor-spec": {"dtype": 64, "shape": [3]}}',
+    '{"type": "array"}',
+    '{"type": "array", "items": {"type": "map"}}',
+    '{"type": "object", "properties": {"a": 1}}',
+]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -76,6 +93,12 @@ def bomb():
         (FLAVORS + "signature: {inputs: '{'}", "not JSON"),
         (FLAVORS + "signature: {inputs: '{}'}", "not a list"),
         (FLAVORS + "signature: {inputs: '[3]'}", "not a list"),
+        *((with_inputs(f"[{column}]"), "not a list") for column in HALF_COLUMNS),
+        (with_inputs('[{"type":"array","items":' * 400 + "1" + "}]" * 400), "not a list|not JSON"),
+        (
+            with_inputs('[{"type": "long"}, {"type": "tensor", "tensor-spec": {"dtype": "x", "shape": []}}]'),
+            "mixes tensors",
+        ),
     ],
     ids=lambda value: value[-30:] if len(value) < 60 else value[:12],
 )
