@@ -52,7 +52,12 @@ def of_v2(body: Mapping[str, Any], signature: Mapping[str, Any]) -> Json | None:
     for name, values in zip(names, columns.values(), strict=True):
         shape, flat = _flat(values)
         datatype = known.get(name) or _datatype(flat)
-        if datatype is None or any(isinstance(each, list | dict) for each in flat):
+        if any(isinstance(each, list | dict) for each in flat):
+            if datatype != "BYTES":
+                return None
+            flat = [json.dumps(each) for each in values]
+            shape = [len(flat)]
+        if datatype is None:
             return None
         inputs.append({"name": name, "datatype": datatype, "shape": shape, "data": flat})
     params = body.get("params")

@@ -6,6 +6,7 @@ around, raises. The file stands alone and runs on Python 3.9; whoever calls it h
 
 import base64
 import io
+import json
 import warnings
 from typing import Any, Dict, List, Optional
 
@@ -40,7 +41,8 @@ def convert(frame: Any, inputs: List[Dict[str, Any]]) -> Any:
 
 
 def convert_exactly(frame: Any, inputs: List[Dict[str, Any]]) -> Any:
-    """The DataFrame with every column in its type of *inputs* whose values that leaves as they are; times from text.
+    """The DataFrame with every column in its type of *inputs* whose values that leaves as they are; times, objects
+    and lists from text.
 
     By name, or by position. A column that another type would change stays as it is.
     """
@@ -56,6 +58,8 @@ def convert_exactly(frame: Any, inputs: List[Dict[str, Any]]) -> Any:
 def _exactly(column: Any, spec: Dict[str, Any]) -> Any:
     import numpy
 
+    if spec["type"] in ("object", "map", "array"):
+        return column.map(lambda cell: json.loads(cell) if isinstance(cell, str) else cell)
     dtype = dtype_of(spec)
     if dtype == "datetime64[ns]" and column.dtype.kind not in "iufb":
         return _times(column)

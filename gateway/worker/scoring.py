@@ -145,7 +145,7 @@ class Bodies:
         if len(forms) != 1:
             _refuse_forms(f"found {forms or 'none of them'}")
         read = _FORMS[forms[0]]
-        data = _or_invalid(lambda: read(self, document[forms[0]]))
+        data = or_invalid(lambda: read(self, document[forms[0]]))
         return Request(self.enforce(data), self.enforce_params(params))
 
     def _split(self, split: Any) -> Any:
@@ -282,7 +282,8 @@ def _refuse_forms(found: str, prefix: str = "") -> NoReturn:
     raise Refused(f"{prefix}The body must be a JSON object with exactly one of the keys {list(FORMS)}; {found}.")
 
 
-def _or_invalid(read: Callable[[], Any]) -> Any:
+def or_invalid(read: Callable[[], Any]) -> Any:
+    """What *read* gives. Raises `Refused` for whatever it raises, as what it reads is the client's."""
     try:
         return read()
     except (MemoryError, Refused):

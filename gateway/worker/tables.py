@@ -93,10 +93,7 @@ class Scorer:
             raise Refused(f"no model reads a payload of kind {kind!r}")
         if "unread" in meta:
             buffers = _elements(meta, buffers)
-        try:
-            data = self._readers[kind](meta, buffers)
-        except (ValueError, TypeError) as problem:
-            raise scoring.invalid(f"The buffers are no {kind} of the shape announced: {problem}") from None
+        data = scoring.or_invalid(lambda: self._readers[kind](meta, buffers))
         return Request(data, self._bodies.enforce_params(meta.get("params")))
 
     def write(self, output: Any, request: Any = None) -> Tuple[Dict[str, Any], List[Any]]:
@@ -131,10 +128,7 @@ class Scorer:
         """A table of other types than the signature's: converted where no value changes by that, else refused."""
         inputs = self._bodies.inputs
         if inputs and inputs[0]["type"] != "tensor":
-            try:
-                frame = casts.convert_exactly(frame, inputs)
-            except (ValueError, TypeError, OverflowError) as problem:
-                raise scoring.invalid(problem) from None
+            frame = casts.convert_exactly(frame, inputs)
         return self._bodies.enforce(frame)
 
     def _plan(self, columns: List[Any], dtypes: List[str]) -> Tuple[Any, bool]:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 import registry
-from tests.e2e.gateways import Gateway, behaving
+from tests.e2e.gateways import Gateway, behaving, eventually
 
 FEATURES = pandas.DataFrame({"a": [0.0, 1.0, 2.0, 4.0], "b": [1.0, 0.0, 3.0, 1.0]})
 MODEL = LinearRegression().fit(FEATURES, [1.0, 3.0, 8.0, 10.0])
@@ -104,6 +104,7 @@ def test_readiness_is_as_mlflow_answers_it(gateway, path):
 
 def test_version_and_status(gateway):
     """Turnout's version as text, and the status in the documented shape."""
+    eventually(lambda: gateway.status()["versions"][0]["proof"], "a proof")
     status = gateway.client.get("/status").json()
 
     assert gateway.client.get("/version").text.count(".") == 2

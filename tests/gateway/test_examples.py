@@ -83,6 +83,7 @@ def test_numbers_that_json_has_not(tmp_path):
     [
         SIGNATURE,
         {"inputs": [column(kind, kind) for kind in ("boolean", "integer", "long", "float", "string", "datetime")]},
+        {"inputs": [column("m", "map", values={"type": "long"}), column("o", "object", properties={})]},
         {"inputs": [column(None, "double"), column(None, "double")]},
         {"inputs": [tensor("float32", [-1, 2, 3])]},
         {"inputs": [tensor("float64", [-1, 2], "a"), tensor("str", [-1], "b"), tensor("bool", [2], "c")]},

@@ -125,6 +125,25 @@ def test_columns_that_are_no_numbers(binary):
     assert frame["list"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+def test_objects_come_as_json():
+    """What no datatype can hold is BYTES of JSON, inwards as outwards; what is no JSON is refused."""
+    signature = {
+        "inputs": [
+            column("o", "object", properties={"a": {"type": "double", "required": True}}),
+            column("m", "map", values={"type": "string"}),
+            column("l", "array", items={"type": "object", "properties": {"b": {"type": "string", "required": True}}}),
+        ]
+    }
+    texts = {"o": '{"a": 1.5}', "m": '{"x": "y"}', "l": '[{"b": "c"}, {"b": "d"}]'}
+
+    frame = read(signature, [given(name, numpy.array([text], object)) for name, text in texts.items()])
+
+    assert frame.to_dict("records") == [{name: json.loads(text) for name, text in texts.items()}]
+    for fault in ("{", "[" * 100_000):
+        with pytest.raises(tables.Refused, match="Invalid input"):
+            read(signature, [given(name, numpy.array([fault], object)) for name in texts])
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_many_texts_are_read_by_the_replica(binary):
     """A large column of texts goes on as it came, and the model gets the same."""
