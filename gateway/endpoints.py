@@ -222,11 +222,11 @@ class EndpointTable:
         """These are all from here on; the default is the only one, or the one that is marked so."""
         by_name = {endpoint.name: endpoint for endpoint in endpoints}
         marked = [each for each in by_name.values() if each.config.is_default or len(by_name) == 1]
-        self._by_name, self._default = by_name, marked[0] if marked else None
+        self._by_name, self.default = by_name, marked[0] if marked else None
 
     def get(self, name: str | None) -> Endpoint:
         """The endpoint of that name, or the default one for None; raises `NoSuchEndpoint` naming those there are."""
-        found = self._default if name is None else self._by_name.get(name)
+        found = self.default if name is None else self._by_name.get(name)
         if found is not None:
             return found
         have = _enumerated([endpoint.name for endpoint in self])

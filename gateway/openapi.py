@@ -19,6 +19,7 @@ PLAIN = {
     "/version": "Turnout's version.",
     "/status": "What every endpoint serves.",
     "/metrics": "The same for Prometheus, and what was predicted.",
+    "/openapi.json": "This document.",
     "/v2": "The server's name, version and extensions.",
     "/v2/health/live": "Whether the process answers.",
     "/v2/health/ready": "The same as /ping.",
@@ -36,6 +37,11 @@ class OpenApi:
     def document(self) -> Json:
         """The whole of it."""
         paths: Json = {path: {"get": _plain(path, summary)} for path, summary in PLAIN.items()}
+        default = self._endpoints.default
+        if default is not None:
+            body = self._primary(default).mlflow
+            summary = f"Predict with {default.name}, in MLflow's protocol."
+            paths["/invocations"] = {"post": _predict(default.name, "/invocations", summary, body, "Predictions")}
         for endpoint in self._endpoints:
             paths |= self._of_endpoint(endpoint)
         return {
@@ -52,17 +58,20 @@ class OpenApi:
     def _of_endpoint(self, endpoint: Endpoint) -> Json:
         name, split = endpoint.name, endpoint.split
         scoring, model = f"/endpoints/{name}", f"/v2/models/{name}"
-        primary = None if split is None else self._bodies(split.primary)
         paths = {
-            **_predictions(name, scoring, model, primary, "with what it serves"),
-            model: {"get": _told(name, model, "What it takes and returns.")},
-            f"{model}/ready": {"get": _told(name, f"{model}/ready", "Whether it is up.")},
+            **_predictions(name, scoring, model, self._primary(endpoint), "with what it serves"),
+            **_metadata(name, model),
         }
         for servable, role, _ in [] if split is None else split.shares():
             pinned = f"/versions/{servable.resolved.label}"
             summary = f"with version {servable.resolved.label}, the {role}"
             paths |= _predictions(name, scoring + pinned, model + pinned, self._bodies(servable), summary)
+            paths |= _metadata(name, model + pinned)
         return paths
+
+    def _primary(self, endpoint: Endpoint) -> _Bodies:
+        """Of what is not loaded nothing is known."""
+        return UNKNOWN if endpoint.split is None else self._bodies(endpoint.split.primary)
 
     def _bodies(self, servable: Servable) -> _Bodies:
         found = self._versions.get(servable)
@@ -85,8 +94,7 @@ class _Bodies(NamedTuple):
         return cls(_json(schemas.of_mlflow(signature), example), _json(schemas.of_v2(signature), v2_example))
 
 
-def _predictions(tag: str, scoring: str, model: str, bodies: _Bodies | None, summary: str) -> Json:
-    bodies = bodies or _Bodies(_json({"type": "object"}, None), _json(schemas.of_v2({}), None))
+def _predictions(tag: str, scoring: str, model: str, bodies: _Bodies, summary: str) -> Json:
     scoring, model = f"{scoring}/invocations", f"{model}/infer"
     mlflow = _predict(tag, scoring, f"Predict {summary}, in MLflow's protocol.", bodies.mlflow, "Predictions")
     v2 = _predict(tag, model, f"Predict {summary}, in the Open Inference Protocol.", bodies.v2, "Inference")
@@ -101,6 +109,13 @@ def _predict(tag: str, path: str, summary: str, body: Json, answer: str) -> Json
         "summary": summary,
         "requestBody": {"required": True, "content": body},
         "responses": {"200": answered, **FAILURES},
+    }
+
+
+def _metadata(tag: str, model: str) -> Json:
+    return {
+        model: {"get": _told(tag, model, "What it takes and returns.")},
+        f"{model}/ready": {"get": _told(tag, f"{model}/ready", "Whether it is up.")},
     }
 
 
@@ -131,6 +146,7 @@ def _failed(description: str) -> Json:
     return {"description": description, "content": _json({"$ref": "#/components/schemas/Error"})}
 
 
+UNKNOWN = _Bodies(_json(schemas.of_mlflow({})), _json(schemas.of_v2({})))
 FAILURES: Json = {"4XX": _failed("Refused."), "5XX": _failed("Not at this moment.")}
 SCHEMAS: Json = {
     "Error": {

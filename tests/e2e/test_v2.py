@@ -98,6 +98,19 @@ def calls(gateway):
     return float(line.split()[-1])
 
 
+def test_the_document_tells_the_default_endpoint(served):
+    """`/invocations` stands in the OpenAPI document where there is one endpoint, with its example."""
+    paths = served.client.get("/openapi.json").json()["paths"]
+
+    body = paths["/invocations"]["post"]["requestBody"]
+    assert body == paths["/endpoints/m/invocations"]["post"]["requestBody"]
+    example = body["content"]["application/json"]["example"]
+    assert served.client.post("/invocations", json=example).json() == {
+        "predictions": FOREST.predict(DATA.head(3)).tolist()
+    }
+    assert "/v2/models/m/versions/1/ready" in paths
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "message"),
     [
