@@ -199,7 +199,8 @@ def _kind(spec: Spec) -> tuple[str, list[int]]:
     rank, inner = 1, spec
     while inner["type"] == "array" and "items" in inner:
         rank, inner = rank + 1, inner["items"]
-    return COLUMN_DATATYPES.get(inner["type"], "BYTES"), [-1] * rank
+    datatype = COLUMN_DATATYPES.get(inner["type"])
+    return ("BYTES", [-1]) if datatype is None else (datatype, [-1] * rank)
 
 
 def _datatype(spec: Spec) -> str:

@@ -489,16 +489,18 @@ def test_an_output_that_is_not_there():
 def test_metadata():
     """Every type of a signature has its datatype and shape."""
     kinds = ("boolean", "integer", "long", "float", "double", "string", "binary", "datetime", "any")
+    objects = {"type": "object", "properties": {}}
+    lists = [column("objects", "array", items=objects), column("list", "array", items={"type": "long"})]
     signature = {
-        "inputs": [*(column(kind, kind) for kind in kinds), column("list", "array", items={"type": "long"})],
+        "inputs": [*(column(kind, kind) for kind in kinds), *lists],
         "outputs": [tensor("float32", [-1, 3])],
     }
 
     metadata = V2Dialect(signature).metadata()
 
     datatypes = [each["datatype"] for each in metadata["inputs"]]
-    assert datatypes == ["BOOL", "INT32", "INT64", "FP32", "FP64", "BYTES", "BYTES", "BYTES", "BYTES", "INT64"]
-    assert metadata["inputs"][-1]["shape"] == [-1, -1]
+    assert datatypes == ["BOOL", "INT32", "INT64", "FP32", "FP64", *["BYTES"] * 5, "INT64"]
+    assert [each["shape"] for each in metadata["inputs"][-2:]] == [[-1], [-1, -1]]
     assert metadata["outputs"] == [{"name": "predict", "datatype": "FP32", "shape": [-1, 3]}]
     assert V2Dialect(None).metadata() == {"inputs": [], "outputs": []}
 
