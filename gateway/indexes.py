@@ -39,11 +39,9 @@ PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INDEX_URL", "UV_E
 def uv_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment variables of a uv process: no secret of the gateway's but those that open an index."""
     kept = {name: value for name, value in scrubbed(dict(environment)).items() if not name.startswith(("UV_", "PIP_"))}
-    own = {
-        name: value for name, value in environment.items() if OF_UV.fullmatch(name) or OF_THE_NETWORK.fullmatch(name)
-    }
+    own = {name: value for name, value in environment.items() if value and _is_uvs(name)}
     of_pip = {OF_PIP[name]: " ".join(value.split()) for name, value in _pip_settings(environment) if name in OF_PIP}
-    if any(name in own for name in PLACES):
+    if _has_places(environment):
         of_pip = {name: value for name, value in of_pip.items() if name not in PLACES}
     if "UV_INDEX" in of_pip:
         of_pip["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # to pip its indexes are all the same
@@ -54,8 +52,19 @@ def uv_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def uv_options(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The one setting of pip's that uv has no variable for."""
+    if _has_places(environment):
+        return ()
     is_without = dict(_pip_settings(environment)).get("no-index", "").lower() in ("1", "true", "yes", "on")
     return ("--no-index",) if is_without else ()
+
+
+def _is_uvs(name: str) -> bool:
+    return bool(OF_UV.fullmatch(name) or OF_THE_NETWORK.fullmatch(name))
+
+
+def _has_places(environment: Mapping[str, str]) -> bool:
+    """Whether uv itself has been told where packages come from."""
+    return any(environment.get(name) for name in PLACES)
 
 
 def _pip_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

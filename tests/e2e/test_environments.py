@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".envs" / "wheels"
 RELEASES = {"1": "1.5.2", "2": "1.6.1"}
 BUILD_TIMEOUT_S = 150
-OFFLINE = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_CONSTRAINT": "", "PIP_EXTRA_INDEX_URL": ""}
+UNSET = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "PIP_CONSTRAINT")
+OFFLINE = dict.fromkeys(UNSET, "") | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1"}
 
 MODEL_SOURCE = '''
 class Release(Base):

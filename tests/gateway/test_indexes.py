@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.indexes import uv_environment
+from gateway.indexes import uv_environment, uv_options
 
 INDEX = "https://user:sesame@index.example/simple"
 
@@ -60,6 +60,13 @@ def test_uvs_own_settings_win(environment):
     assert "UV_DEFAULT_INDEX" not in found
     assert "UV_INDEX" not in found
     assert "UV_INDEX_STRATEGY" not in found
+
+
+def test_an_index_may_be_forbidden(environment):
+    """Only folders of wheels then, unless uv has been told of an index itself."""
+    assert uv_options(environment | {"PIP_NO_INDEX": "1", "UV_INDEX_URL": ""}) == ("--no-index",)
+    assert uv_options(environment | {"PIP_NO_INDEX": "1", "UV_INDEX_URL": "https://uv.example"}) == ()
+    assert uv_options(environment | {"PIP_NO_INDEX": "0"}) == ()
 
 
 def test_no_other_secret_reaches_uv(environment):
