@@ -20,9 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway import browsing, inference, metadata
+from gateway import browsing, deadlines, inference, metadata
 from gateway.bodies import Receive, read_body
 from gateway.configfile import ConfigFile
+from gateway.deadlines import Deadline, own_deadline
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
 from gateway.metrics import CONTENT_TYPE, Exposition
@@ -40,7 +41,8 @@ log = logging.getLogger("turnout.http")
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
-Predict = Callable[[Endpoint, str | None, Mapping[bytes, bytes], bytes], Awaitable[tuple[bytes, Headers]]]
+Answered = Awaitable[tuple[bytes, Headers]]
+Predict = Callable[[Endpoint, str | None, Mapping[bytes, bytes], bytes, Deadline | None], Answered]
 Describe = Callable[[str, str], bytes]
 
 JSON = (b"content-type", b"application/json")
@@ -86,6 +88,7 @@ class Gateway:
     # Predictions
 
     async def _invoke(self, predict: Predict, error: Describe, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived_s = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         try:
@@ -95,9 +98,10 @@ class Gateway:
                 await _reply(send, 405, error("BAD_REQUEST", "predictions are asked for with POST"), request_id)
                 return
             _refuse_encoding(headers.get(b"content-encoding"))
+            own = own_deadline(headers.get(deadlines.HEADER), arrived_s)
             limit = self._reconciler.settings.max_body_bytes
-            body = await read_body(receive, headers.get(b"content-length"), limit)
-            text, answered = await predict(endpoint, version, headers, body)
+            body = await read_body(receive, headers.get(b"content-length"), limit, own)
+            text, answered = await predict(endpoint, version, headers, body, own)
             answered.append((b"x-request-id", request_id))
             await _send(send, 200, text, answered)
         except ClientGone:
@@ -111,19 +115,29 @@ class Gateway:
             await _reply(send, 500, error("INTERNAL_ERROR", "the gateway failed; its log says why"), request_id)
 
     async def _score(
-        self, endpoint: Endpoint, version: str | None, headers: Mapping[bytes, bytes], body: bytes
+        self,
+        endpoint: Endpoint,
+        version: str | None,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        own: Deadline | None,
     ) -> tuple[bytes, Headers]:
         """MLflow's scoring protocol."""
 
         def decode(servable: Servable) -> Payload:
             return self._dialect(servable).mlflow.decode(headers.get(b"content-type"), body)
 
-        answer, servable, role = await inference.predict(endpoint, decode, version)
+        answer, servable, role = await inference.predict(endpoint, decode, version, own)
         dialect = self._dialect(servable)
         return dialect.mlflow.encode(answer), [JSON, *dialect.headers[role]]
 
     async def _infer(
-        self, endpoint: Endpoint, version: str | None, headers: Mapping[bytes, bytes], body: bytes
+        self,
+        endpoint: Endpoint,
+        version: str | None,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        own: Deadline | None,
     ) -> tuple[bytes, Headers]:
         """Open Inference Protocol v2."""
         asked = Asked()
@@ -133,10 +147,10 @@ class Gateway:
             payload, asked = self._dialect(servable).v2.decode(headers, body)
             return payload
 
-        answer, servable, role = await inference.predict(endpoint, decode, version)
+        answer, servable, role = await inference.predict(endpoint, decode, version, own)
         dialect = self._dialect(servable)
-        text, own = dialect.v2.encode(answer, asked, endpoint.name, servable.resolved.label)
-        return text, [*own, *dialect.headers[role]]
+        text, headers_of_it = dialect.v2.encode(answer, asked, endpoint.name, servable.resolved.label)
+        return text, [*headers_of_it, *dialect.headers[role]]
 
     def _dialect(self, servable: Servable) -> _Dialect:
         """Decoders and headers of one version, made on its first request and gone with it."""

@@ -10,16 +10,17 @@ from gateway.errors import ModelError
 from gateway.worker import parts
 from gateway.worker.frames import Payload
 
-Call = Callable[[Payload], Awaitable[Payload]]
+Call = Callable[[Payload, float], Awaitable[Payload]]
 
 
 class _Waiting:
     """One request until it is answered."""
 
-    __slots__ = ("answer", "batch", "payload", "rows")
+    __slots__ = ("answer", "batch", "payload", "rows", "until_s")
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, until_s: float) -> None:
         self.payload = payload
+        self.until_s = until_s
         self.rows = parts.rows(payload.meta)
         self.answer: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
         self.batch: _Batch | None = None
@@ -38,8 +39,9 @@ class _Batch:
 class Batcher:
     """Joins requests for one version. Everything happens on one event loop.
 
-    *call* answers one payload; *slots* says how many calls may be under way at once. At most *max_rows* rows go as one
-    call, unless one request alone has more. With *max_wait_s* a request waits so long for others to join it.
+    *call* answers one payload, of use until a moment; *slots* says how many calls may be under way at once. At most
+    *max_rows* rows go as one call, unless one request alone has more. With *max_wait_s* a request waits so long for
+    others to join it.
     """
 
     def __init__(self, call: Call, slots: Callable[[], int], max_rows: int, max_wait_s: float = 0.0) -> None:
@@ -57,15 +59,23 @@ class Batcher:
         """Whether a request that comes now goes at once."""
         return not self._groups and self._running < self._slots()
 
-    async def predict(self, key: Hashable, payload: Payload) -> Payload:
-        """The answer to *payload*, alone or in a call with others of the same key. Raises what *call* raises."""
+    @property
+    def calls(self) -> int:
+        """In how many calls those who wait would go, or in more where they have very many rows."""
+        return len(self._groups)
+
+    async def predict(self, key: Hashable, payload: Payload, until_s: float) -> Payload:
+        """The answer to *payload*, alone or in a call with others of the same key. Raises what *call* raises.
+
+        The caller waits until *until_s* and cancels then; others that it was joined with go on.
+        """
         if self.is_free and not self._max_wait_s:
-            return await self._at_once(payload)
-        mine = _Waiting(payload)
+            return await self._at_once(payload, until_s)
+        mine = _Waiting(payload, until_s)
         self._groups.setdefault(key, deque()).append(mine)
         self.waiting += 1
         if self._max_wait_s:
-            self._be_patient()
+            self._be_patient(until_s)
         else:
             self._start()
         try:
@@ -74,21 +84,26 @@ class Batcher:
             self._leave(key, mine)
             raise
 
-    async def _at_once(self, payload: Payload) -> Payload:
+    async def _at_once(self, payload: Payload, until_s: float) -> Payload:
         """Nobody waits, and there is room: no task, no other turn of the loop."""
         self._running += 1
         try:
-            return await self._call(payload)
+            return await self._call(payload, until_s)
         finally:
             self._running -= 1
             self._start()
 
-    def _be_patient(self) -> None:
-        """Start when the rows are enough, or when the first of those who wait has waited long enough."""
+    def _be_patient(self, until_s: float) -> None:
+        """Start when the rows are enough, when the first has waited long enough, or has half of its time left."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        start_s = now_s + min(self._max_wait_s, (until_s - now_s) / 2)
         if self._is_full():
             self._start()
-        elif self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(self._max_wait_s, self._patience_ends)
+        elif self._patience is None or start_s < self._patience.when():
+            if self._patience is not None:
+                self._patience.cancel()
+            self._patience = loop.call_at(start_s, self._patience_ends)
 
     def _patience_ends(self) -> None:
         self._patience = None
@@ -133,10 +148,11 @@ class Batcher:
 
     async def _answer(self, members: list[_Waiting]) -> None:
         if len(members) == 1:
-            answers = [await self._call(members[0].payload)]
+            answers = [await self._call(members[0].payload, members[0].until_s)]
         else:
             meta, buffers = parts.join([each.payload for each in members])
-            whole = await self._call(Payload(meta, tuple(buffers)))
+            until_s = max(each.until_s for each in members)
+            whole = await self._call(Payload(meta, tuple(buffers)), until_s)
             cuts = parts.cut(whole.meta, whole.buffers, [each.rows for each in members])
             answers = [Payload(own, tuple(its_buffers)) for own, its_buffers in cuts]
         for each, answer in zip(members, answers, strict=True):

@@ -6,21 +6,27 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from gateway.errors import BodyStalled, ClientGone, PayloadTooLarge
+from gateway.deadlines import Deadline
+from gateway.errors import BodyStalled, ClientGone, GatewayError, PayloadTooLarge
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 IDLE_TIMEOUT_S = 20.0
+MIN_BYTES_PER_S = 1024  # on average, once that time is over
 
 
-async def read_body(receive: Receive, announced: bytes | None, max_bytes: int) -> bytes:
-    """The body; raises `PayloadTooLarge` before reading what is over *max_bytes*, `BodyStalled` when it stalls."""
+async def read_body(receive: Receive, announced: bytes | None, max_bytes: int, own: Deadline | None = None) -> bytes:
+    """The body; raises `PayloadTooLarge` before reading what is over *max_bytes*.
+
+    Raises `BodyStalled` when it stalls or trickles, and `DeadlineExceeded` when it is not there by the caller's *own*.
+    """
     if announced is not None and announced.isdigit() and int(announced) > max_bytes:
         raise PayloadTooLarge(f"the body announces {int(announced)} bytes; at most {max_bytes} are taken")
     parts: list[bytes] = []
     size, more = 0, True
+    begun_s = asyncio.get_running_loop().time()
     while more:
-        message = await _next(receive)
+        message = await _next(receive, begun_s + IDLE_TIMEOUT_S + size / MIN_BYTES_PER_S, own)
         more = message.get("more_body", False)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
@@ -29,12 +35,21 @@ async def read_body(receive: Receive, announced: bytes | None, max_bytes: int) -
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _next(receive: Receive) -> MutableMapping[str, Any]:
+async def _next(receive: Receive, until_s: float, own: Deadline | None) -> MutableMapping[str, Any]:
+    """The next part, while there is time: a share of it for what has come, never more than for silence."""
+    until_s = min(until_s, asyncio.get_running_loop().time() + IDLE_TIMEOUT_S)
+    is_own = own is not None and own.at_s < until_s
     try:
-        async with asyncio.timeout(IDLE_TIMEOUT_S):
+        async with asyncio.timeout_at(own.at_s if own is not None and is_own else until_s):
             message = await receive()
     except TimeoutError:
-        raise BodyStalled(f"the body stopped coming for {IDLE_TIMEOUT_S:.0f} s") from None
+        if own is not None and is_own:
+            problem: GatewayError = own.exceeded("the body was not sent")
+            problem.closes_connection = True
+            raise problem from None
+        raise BodyStalled(
+            f"the body stopped coming for {IDLE_TIMEOUT_S:.0f} s, or came slower than {MIN_BYTES_PER_S} bytes a second"
+        ) from None
     if message["type"] == "http.disconnect":
         raise ClientGone("the client went away before its body was complete")
     return message

@@ -9,18 +9,20 @@ GatewayError
 │   └── BatchInterrupted   Ctrl-C or SIGTERM: exit code 130
 ├── BadRequest             400 BAD_REQUEST: a body that cannot be read
 │   ├── PayloadTooLarge    413: over `max_body`
-│   ├── BodyStalled        the client stopped sending
+│   ├── BodyStalled        the client stopped sending, or sends too slowly
 │   └── UnsupportedMediaType  415: a content type that the scoring protocol does not know
 ├── ModelError             as the replica says: what the model raised (400), or refused
 ├── NoSuchEndpoint         404 RESOURCE_DOES_NOT_EXIST: no such endpoint, or no such warm version
-├── Overloaded             429 REQUEST_LIMIT_EXCEEDED: the line is full; Retry-After
+├── Overloaded             429 REQUEST_LIMIT_EXCEEDED: the line is full, or too long for the request; Retry-After
 ├── NotReady               503 TEMPORARILY_UNAVAILABLE: nothing to serve at this moment; Retry-After
 ├── ReplicaDied            503 TEMPORARILY_UNAVAILABLE: the process that worked on it ended; Retry-After
-├── DeadlineExceeded       504 DEADLINE_EXCEEDED: no answer within `predict_timeout`
+├── DeadlineExceeded       504 DEADLINE_EXCEEDED: no answer within `predict_timeout`, or the request's own time
 └── ClientGone             nobody is left to be answered
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 
 class GatewayError(Exception):
@@ -91,7 +93,10 @@ class NoSuchEndpoint(GatewayError):
 class Overloaded(GatewayError):
     error_code = "REQUEST_LIMIT_EXCEEDED"
     http_status = 429
-    retry_after_s = 1
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = max(1, ceil(wait_s))
 
 
 class NotReady(GatewayError):

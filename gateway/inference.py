@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import random
 from time import perf_counter
 
+from gateway.deadlines import Deadline
 from gateway.endpoints import Endpoint
 from gateway.errors import NoSuchEndpoint
 from gateway.meters import outcome_of
@@ -15,11 +16,13 @@ from gateway.worker.frames import Payload
 Decode = Callable[[Servable], Payload]
 
 
-async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None) -> tuple[Payload, Servable, str]:
+async def predict(
+    endpoint: Endpoint, decode: Decode, version: str | None = None, own: Deadline | None = None
+) -> tuple[Payload, Servable, str]:
     """Answer with whichever version the endpoint's split picks, or with the *version* asked for while it is warm.
 
     *decode* turns the request's body into a payload by the signature of the version that was picked. Gives
-    the answer, the servable that gave it and its role.
+    the answer, the servable that gave it and its role. *own* is the caller's deadline, if it named one.
     """
     begun_s = endpoint.last_used_s = perf_counter()
     while (split := endpoint.split) is None:
@@ -30,7 +33,7 @@ async def predict(endpoint: Endpoint, decode: Decode, version: str | None = None
     # servable is never one that has been retired.
     try:
         with servable.lease():
-            answer = await servable.predict(decode(servable))
+            answer = await servable.predict(decode(servable), own)
     except BaseException as problem:
         meter.count(outcome_of(problem), perf_counter() - begun_s)
         raise

@@ -12,7 +12,8 @@ from typing import Self
 
 from gateway.batching import Batcher
 from gateway.config import EndpointConfig
-from gateway.errors import DeadlineExceeded, LoadFailed, NotReady, Overloaded, ReplicaDied
+from gateway.deadlines import Deadline
+from gateway.errors import GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
 from gateway.runtimes.base import Place, Replica, Resolved, Runtime
 from gateway.worker import parts
 from gateway.worker.frames import Payload
@@ -122,34 +123,44 @@ class Servable:
             if not self._leases:
                 self._all_returned.set()
 
-    async def predict(self, payload: Payload) -> Payload:
+    async def predict(self, payload: Payload, own: Deadline | None = None) -> Payload:
         """The model's answer.
 
-        Raises `ModelError` as the model refused, `Overloaded` when the line is full, `NotReady` while no replica is
-        up for longer than a restart, `ReplicaDied` when the one that worked on it died, `DeadlineExceeded` after
-        `predict_timeout`; a replica that overran is replaced.
+        Raises `ModelError` as the model refused, `Overloaded` when the line is full or longer than the caller has
+        time, `NotReady` while no replica is up for longer than a restart, `ReplicaDied` when the one that worked on it
+        died, `DeadlineExceeded` at the caller's *own* deadline or after `predict_timeout`, whichever comes first. A
+        replica that works on one request for a whole `predict_timeout` is replaced.
         """
         key = None if self._batcher is None else parts.key(payload.meta)
+        deadline = self._deadline(own)
         try:
-            async with asyncio.timeout(self.config.predict_timeout_s):
+            async with asyncio.timeout_at(deadline.at_s):
                 if self._batcher is None or key is None:
-                    return await self._call(payload)
+                    return await self._call(payload, deadline.at_s)
                 if not self._batcher.is_free:
-                    self._refuse_what_cannot_be_done()
-                return await self._batcher.predict(key, payload)
+                    self._refuse_what_cannot_be_done(deadline.at_s)
+                return await self._batcher.predict(key, payload, deadline.at_s)
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"version {self.resolved.label} of endpoint {self.config.name!r} did not answer within its "
-                f"predict_timeout of {self.config.predict_timeout_s:g} s"
-            ) from None
+            raise deadline.exceeded(self._did_not_answer()) from None
 
-    async def _call(self, payload: Payload) -> Payload:
+    def _deadline(self, own: Deadline | None) -> Deadline:
+        now_s, limit_s = asyncio.get_running_loop().time(), self.config.predict_timeout_s
+        if own is None:
+            return Deadline(now_s + limit_s, limit_s)
+        if own.at_s <= now_s:
+            raise own.exceeded(self._did_not_answer())
+        return own.sooner(now_s, limit_s)
+
+    def _did_not_answer(self) -> str:
+        return f"version {self.resolved.label} of endpoint {self.config.name!r} did not answer"
+
+    async def _call(self, payload: Payload, until_s: float) -> Payload:
         """One call of one replica, and of another one if the first dies before it has begun."""
         while True:
-            replica = await self._next_replica()
+            replica = await self._next_replica(until_s)
             self.calls += 1
             try:
-                return await replica.predict(payload)
+                return await replica.predict(payload, until_s)
             except ReplicaDied as death:
                 if death.started:
                     raise
@@ -189,11 +200,11 @@ class Servable:
 
     # The line: requests wait here, in order, until a replica has room.
 
-    async def _next_replica(self) -> Replica:
+    async def _next_replica(self, until_s: float) -> Replica:
         free = self._free_replica()
         if free is not None and not self._line:  # whoever comes new goes behind those who wait
             return free
-        self._refuse_what_cannot_be_done()
+        self._refuse_what_cannot_be_done(until_s)
         turn = self._queue(self._line.append)
         while True:
             try:
@@ -220,19 +231,27 @@ class Servable:
         put(turn)
         return turn
 
-    def _refuse_what_cannot_be_done(self) -> None:
-        """Say at once what a place in the line could only say later."""
+    def _refuse_what_cannot_be_done(self, until_s: float) -> None:
+        problem = self.refusal(until_s - asyncio.get_running_loop().time())
+        if problem is not None:
+            raise problem
+
+    def refusal(self, left_s: float) -> GatewayError | None:
+        """What a request that has to wait is told at once, if a place in the line could only say it later.
+
+        *left_s* is the time that it has. None: it may wait.
+        """
         if not self._replicas and self._pausing:
-            raise NotReady(self._nothing_is_up())
-        gathered = 0 if self._batcher is None else self._batcher.waiting
-        waiting = self.waiting
-        calls = len(self._line) + bool(gathered)
-        wait_s = calls * max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
-        if waiting >= self.config.max_queue or wait_s > self.config.predict_timeout_s:
-            raise Overloaded(
-                f"endpoint {self.config.name!r} has {waiting} requests waiting, of max_queue {self.config.max_queue}, "
-                f"for about {wait_s:.1f} s; try again"
-            )
+            return NotReady(self._nothing_is_up())
+        waiting, of_queue = self.waiting, self.config.max_queue
+        calls = len(self._line) + (0 if self._batcher is None else self._batcher.calls)
+        call_s = max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
+        if waiting < of_queue and calls * call_s <= left_s:
+            return None
+        wait_s = (calls + 1) * call_s  # and the one that is under way
+        known = f"endpoint {self.config.name!r} has {waiting} requests waiting, of max_queue {of_queue}"
+        patience = "" if waiting >= of_queue else f", and this one has {_about(left_s)}"
+        return Overloaded(f"{known}; it would take about {_about(wait_s)}{patience}; try again", wait_s)
 
     def _nothing_is_up(self) -> str:
         return f"no replica of endpoint {self.config.name!r} is up: {self.last_error}"
@@ -303,6 +322,10 @@ class Servable:
 
     def _labels(self) -> dict[str, str]:
         return {"endpoint": self.config.name, "version": self.resolved.label}
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _room(replica: Replica) -> int:

@@ -72,8 +72,11 @@ class Replica(Protocol):
     def memory_bytes(self) -> int:
         """What it holds that no other process shares; 0 when it is gone. Blocks, for a millisecond or so."""
 
-    async def predict(self, payload: Payload) -> Payload:
-        """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model."""
+    async def predict(self, payload: Payload, until_s: float) -> Payload:
+        """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model.
+
+        What the model has not begun at *until_s*, a time of the event loop, it does not begin: `DeadlineExceeded`.
+        """
 
     def proven(self) -> AsyncIterator[Proven]:
         """Which way it answers, each time that it has found a better one; from then on it does. Ends when it dies."""

@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 
 from gateway.config import EndpointConfig
 from gateway.environments import Environment, ForkedProcess
-from gateway.errors import LoadFailed, ModelError, ReplicaDied
+from gateway.errors import DeadlineExceeded, LoadFailed, ModelError, ReplicaDied
 from gateway.requirements import read_requirements
 from gateway.runtimes.base import Proven, Resolved
 from gateway.runtimes.folders import open_folder
@@ -60,6 +60,7 @@ class LocalReplica(asyncio.Protocol):
         self._reason: str | None = None
         self._working_since = 0.0  # on the first of the unanswered
         self._service_s = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
 
     @property
     def room(self) -> int:
@@ -98,7 +99,7 @@ class LocalReplica(asyncio.Protocol):
                 f"version {resolved.label} did not load within its load_timeout of {config.load_timeout_s:g} s"
             ) from None
 
-    async def predict(self, payload: Payload) -> Payload:
+    async def predict(self, payload: Payload, until_s: float) -> Payload:
         if self._transport is None:
             raise ReplicaDied(self._last_words(), started=False)
         self._last_id += 1
@@ -107,7 +108,8 @@ class LocalReplica(asyncio.Protocol):
         if not self._unanswered:
             self._working_since = self._loop.time()
         self._unanswered[identity] = answer
-        self._transport.write(frames.encode({"op": "predict", "id": identity, "meta": payload.meta}, payload.buffers))
+        order = {"op": "predict", "id": identity, "until": until_s, "meta": payload.meta}
+        self._transport.write(frames.encode(order, payload.buffers))
         return await answer
 
     async def proven(self) -> AsyncIterator[Proven]:
@@ -115,14 +117,16 @@ class LocalReplica(asyncio.Protocol):
             yield found
 
     def given_up(self, limit_s: float) -> None:
-        first = next(iter(self._unanswered), None)
-        if first is not None:
+        if self._watchdog is None and self._unanswered:
             rest_s = limit_s - (self._loop.time() - self._working_since)
-            self._loop.call_later(max(0.0, rest_s), self._end_if_still_on, first)
+            self._watchdog = self._loop.call_later(max(0.0, rest_s), self._end_if_it_overran, limit_s)
 
-    def _end_if_still_on(self, identity: int) -> None:
-        if next(iter(self._unanswered), None) == identity:
+    def _end_if_it_overran(self, limit_s: float) -> None:
+        self._watchdog = None
+        if self._unanswered and self._loop.time() - self._working_since >= limit_s:
             self._kill("was ended: it overran its predict_timeout")
+        else:
+            self.given_up(limit_s)  # for what came to the front meanwhile
 
     def _kill(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -172,6 +176,11 @@ class LocalReplica(asyncio.Protocol):
             answer = self._answered(header["id"])
             if not answer.done():
                 answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
+        elif operation == "expired":
+            self._working_since = self._loop.time()
+            answer = self._unanswered.pop(header["id"])
+            if not answer.done():
+                answer.set_exception(DeadlineExceeded(f"a replica of {self._label} was not free before its deadline"))
         elif operation == "warming":
             self._progress("warming")
         elif operation == "proven":

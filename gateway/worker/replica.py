@@ -157,6 +157,8 @@ class Replica:
     def _answer(self, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
         encode: Callable[..., bytes] = self._modules["frames"].encode
         assert self._loaded is not None, "a prediction came before the model was ready"
+        if time.monotonic() >= header["until"]:  # nobody waits for it any more
+            return encode({"op": "expired", "id": header["id"]})
         try:
             meta, answer = self._loaded.answer(header["meta"], buffers)
             return encode({"op": "answer", "id": header["id"], "meta": meta}, answer)

@@ -30,9 +30,10 @@ class Model:
         self.problem = None
         self.given_up = 0
 
-    async def __call__(self, asked):
+    async def __call__(self, asked, until_s):
         numbers = values(asked)
         self.calls.append(numbers)
+        self.until_s = until_s
         try:
             await self.turns.acquire()
         except asyncio.CancelledError:
@@ -58,9 +59,10 @@ class Model:
             self.turns.release()
 
 
-def ask(batcher, *numbers, **more):
+def ask(batcher, *numbers, left_s=1000.0, **more):
     each = payload(*numbers, **more)
-    return asyncio.create_task(batcher.predict(parts.key(each.meta), each))
+    until_s = asyncio.get_running_loop().time() + left_s
+    return asyncio.create_task(batcher.predict(parts.key(each.meta), each, until_s))
 
 
 async def calm():
@@ -222,5 +224,39 @@ def test_waiting_for_company(max_rows):
         other = ask(batcher, 2.0)
         assert [values(await each) for each in (one, other)] == [[2.0], [4.0]]
         assert model.calls == [[1.0, 2.0]]
+
+    run(scenario)
+
+
+def test_a_call_is_of_use_until_the_last_of_its_members_leaves():
+    """Each has its own deadline; the model works for whoever still waits."""
+
+    async def scenario():
+        model = Model()
+        batcher = Batcher(model, lambda: 1, max_rows=100)
+        now_s = asyncio.get_running_loop().time()
+        asked = [ask(batcher, 0.0)]
+        await calm()
+        asked += [ask(batcher, 1.0, left_s=10), ask(batcher, 2.0, left_s=500), ask(batcher, 3.0, left_s=20)]
+        await calm()
+        assert batcher.calls == 1
+        model.let(2)
+        await asyncio.gather(*asked)
+        assert 499 < model.until_s - now_s < 510
+
+    run(scenario)
+
+
+def test_whoever_has_little_time_ends_the_wait_for_company():
+    """A batch that waits for others goes while its most impatient member still has half of its time."""
+
+    async def scenario():
+        model = Model()
+        batcher = Batcher(model, lambda: 1, max_rows=100, max_wait_s=600.0)
+        model.let()
+        one = ask(batcher, 1.0)
+        await calm()
+        other = ask(batcher, 2.0, left_s=0.1)
+        assert [values(await each) for each in (one, other)] == [[2.0], [4.0]]
 
     run(scenario)
