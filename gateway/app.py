@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -83,7 +84,8 @@ class Gateway:
         elif scope["type"] == "http" and scope["path"].endswith("/infer"):
             await self._invoke(self._infer, v2.error, scope, receive, send)
         else:
-            await self._router(scope, cast(Any, receive), cast(Any, send))
+            with contextlib.suppress(asyncio.CancelledError):  # nobody waits for it any more
+                await self._router(scope, cast(Any, receive), cast(Any, send))
 
     # Predictions
 
@@ -106,7 +108,7 @@ class Gateway:
             await _send(send, 200, text, answered)
         except ClientGone:
             return
-        except asyncio.CancelledError:  # the shutdown timeout is over; the server has nothing else to cancel for
+        except asyncio.CancelledError:  # the client is gone and hears nothing, or the shutdown timeout is over
             await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
         except GatewayError as problem:
             await _reply_error(send, problem, error, request_id)

@@ -21,9 +21,9 @@ _OUTCOMES: dict[type[GatewayError], str] = {
 
 
 def outcome_of(problem: BaseException) -> str:
-    """What a prediction came to that raised: overloaded, unavailable, deadline, refused, failed or gone."""
+    """What a prediction came to that raised: overloaded, unavailable, deadline, refused, failed or cancelled."""
     if isinstance(problem, asyncio.CancelledError):
-        return "gone"
+        return "cancelled"
     if not isinstance(problem, GatewayError):
         return "failed"
     known = _OUTCOMES.get(type(problem))

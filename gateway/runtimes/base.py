@@ -75,7 +75,8 @@ class Replica(Protocol):
     async def predict(self, payload: Payload, until_s: float) -> Payload:
         """Answer, or raise `ModelError` as the model refused, or `ReplicaDied`. Cancelling does not stop the model.
 
-        What the model has not begun at *until_s*, a time of the event loop, it does not begin: `DeadlineExceeded`.
+        What is cancelled before the model has begun it is not begun. Nor is what has not begun at *until_s*, a time of
+        the event loop: `DeadlineExceeded`.
         """
 
     def proven(self) -> AsyncIterator[Proven]:

@@ -110,7 +110,12 @@ class LocalReplica(asyncio.Protocol):
         self._unanswered[identity] = answer
         order = {"op": "predict", "id": identity, "until": until_s, "meta": payload.meta}
         self._transport.write(frames.encode(order, payload.buffers))
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if self._transport is not None and identity != next(iter(self._unanswered), identity):
+                self._transport.write(frames.encode({"op": "cancel", "id": identity}))  # it has not begun
+            raise
 
     async def proven(self) -> AsyncIterator[Proven]:
         while (found := await self._proven.get()) is not None:
@@ -176,7 +181,7 @@ class LocalReplica(asyncio.Protocol):
             answer = self._answered(header["id"])
             if not answer.done():
                 answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
-        elif operation == "expired":
+        elif operation == "dropped":
             self._working_since = self._loop.time()
             answer = self._unanswered.pop(header["id"])
             if not answer.done():

@@ -5,6 +5,7 @@ Loading runs in a thread of low priority. The file stands alone and runs on Pyth
 the other files as modules.
 """
 
+import collections
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 RECEIVE_BYTES = 256 << 10
 # A version that is not proven yet serves the plain way, which may be too slow for the load that the one before it
@@ -23,6 +24,8 @@ RECEIVE_BYTES = 256 << 10
 PROVING_AHEAD_S = 0.25
 PROVING_SHARE = 0.2
 OUT_OF_MEMORY_STATUS = 77
+
+Frame = Tuple[Dict[str, Any], Tuple[memoryview, ...]]
 
 
 def run(modules: Dict[str, ModuleType], listener: int, output: int, lifetime: int) -> int:
@@ -58,6 +61,7 @@ class Replica:
         self._loaded: Optional[Loaded] = None
         self._proof: Optional[Iterator[Any]] = None
         self._step_due_s = 0.0
+        self._given_up: Set[int] = set()
         self._news, self._news_write = socket.socketpair()
 
     def serve(self) -> int:
@@ -83,14 +87,26 @@ class Replica:
 
     def _read(self, connection: socket.socket, decoder: Any) -> None:
         try:
-            data = connection.recv(RECEIVE_BYTES)
-            for header, buffers in decoder.feed(data) if data else ():
-                self._obey(connection, header, buffers)
+            waiting = collections.deque(self._receive(connection, decoder, 0))
+            while waiting:
+                self._obey(connection, *waiting.popleft())
+                if waiting:  # one of them may be given up by now
+                    waiting.extend(self._receive(connection, decoder, socket.MSG_DONTWAIT))
         except (ConnectionError, self._modules["frames"].BadFrame):
-            data = b""
-        if not data:
             self._selector.unregister(connection)
             connection.close()
+
+    def _receive(self, connection: socket.socket, decoder: Any, flags: int) -> List[Frame]:
+        """What came; what is given up is known before anything that came with it begins."""
+        try:
+            data = connection.recv(RECEIVE_BYTES, flags)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise ConnectionAbortedError
+        frames: List[Frame] = decoder.feed(data)
+        self._given_up.update(header["id"] for header, _ in frames if header["op"] == "cancel")
+        return frames
 
     def _obey(self, connection: socket.socket, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> None:
         operation = header["op"]
@@ -100,6 +116,8 @@ class Replica:
             self._owner = connection
             self._loader = threading.Thread(target=self._load, args=(header,), name="load", daemon=True)
             self._loader.start()
+        elif operation == "cancel":
+            self._given_up.discard(header["id"])  # it came before this, and is answered or dropped
         elif operation == "stop":
             self._stop()
 
@@ -157,8 +175,8 @@ class Replica:
     def _answer(self, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
         encode: Callable[..., bytes] = self._modules["frames"].encode
         assert self._loaded is not None, "a prediction came before the model was ready"
-        if time.monotonic() >= header["until"]:  # nobody waits for it any more
-            return encode({"op": "expired", "id": header["id"]})
+        if time.monotonic() >= header["until"] or header["id"] in self._given_up:
+            return encode({"op": "dropped", "id": header["id"]})
         try:
             meta, answer = self._loaded.answer(header["meta"], buffers)
             return encode({"op": "answer", "id": header["id"], "meta": meta}, answer)

@@ -21,7 +21,7 @@ from gateway.meters import BOUNDS_S, MAX_METERS, LoopLag, Meter, Meters, outcome
         (DeadlineExceeded(""), "deadline"),
         (GatewayError(""), "failed"),
         (ValueError(""), "failed"),
-        (asyncio.CancelledError(), "gone"),
+        (asyncio.CancelledError(), "cancelled"),
     ],
 )
 def test_outcomes(problem, outcome):
