@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from random import random
 from time import perf_counter
@@ -26,7 +27,7 @@ async def predict(
     """
     begun_s = endpoint.last_used_s = perf_counter()
     while (split := endpoint.split) is None:
-        await _awake(endpoint, begun_s)
+        await _awake(endpoint, begun_s, own)
     servable, role = split.pick(random()) if version is None else _pinned(endpoint, version)
     meter = endpoint.meters.of(servable.resolved.label, role)
     # No await between reading the split and taking the lease: a swap cannot slip in between, so a leased
@@ -41,12 +42,20 @@ async def predict(
     return answer, servable, role
 
 
-async def _awake(endpoint: Endpoint, begun_s: float) -> None:
+async def _awake(endpoint: Endpoint, begun_s: float, own: Deadline | None) -> None:
     try:
-        await endpoint.awakened()
+        await (endpoint.awakened() if own is None else _in_time(endpoint, own))
     except BaseException as problem:
         endpoint.meters.of("", "").count(outcome_of(problem), perf_counter() - begun_s)
         raise
+
+
+async def _in_time(endpoint: Endpoint, own: Deadline) -> None:
+    try:
+        async with asyncio.timeout_at(own.at_s):
+            await endpoint.awakened()
+    except TimeoutError:
+        raise own.exceeded(f"endpoint {endpoint.name!r} was not loaded") from None
 
 
 async def warm_version(endpoint: Endpoint, version: str | None) -> Servable:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.e2e.gateways import eventually
+from tests.e2e.gateways import behaving, eventually
 
 
 @pytest.fixture
@@ -96,6 +96,19 @@ def test_tf113_what_would_come_too_late_is_refused_at_once(busy):
     assert "and this one has" in answer.json()["message"]
     assert int(answer.headers["Retry-After"]) >= 1
     assert "the model says hello" not in gateway.log()
+
+
+def test_an_endpoint_that_sleeps_is_waited_for_no_longer(client, add, serve):
+    """504 while the model is being loaded, which goes on: a later request finds it up."""
+    client.set_registered_model_alias("m", "champion", add(behaving(1, on_load="sleep 2")))
+    gateway = serve("--lazy")
+    eventually(lambda: gateway.status()["state"] == "idle", "it is known, and not loaded")
+
+    answer = ask(gateway, "nothing", "200ms")
+
+    assert answer.status_code == 504
+    assert "was not loaded within its X-Request-Timeout of 0.2 s" in answer.json()["message"]
+    assert gateway.ask().json() == {"predictions": [1]}
 
 
 def test_a_body_that_is_not_there_in_time_is_504(champion, serve):
