@@ -38,6 +38,7 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/registry.py
 	$(BIN)/python bench/soak.py
 	$(BIN)/python bench/batch.py
+	$(BIN)/python bench/overload.py
 
 base-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) base $(BASE)

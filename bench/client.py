@@ -23,6 +23,7 @@ import uvloop
 from load import Load, Records, Result, agree, percentile, write_records
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+RETRY_AFTER = re.compile(rb"\r\nretry-after: *[1-9]", re.IGNORECASE)
 VERSION = re.compile(rb"\r\nx-model-version: *([^\r]+)", re.IGNORECASE)
 MONOTONIC_CLOCK = 1
 
@@ -30,13 +31,15 @@ MONOTONIC_CLOCK = 1
 class Answers:
     """Judges answers: counts the wrong ones by kind, keeps the times of the right ones."""
 
-    def __init__(self, expected: dict[str, list[float]]) -> None:
+    def __init__(self, expected: dict[str, list[float]], refusable: bool) -> None:
         self.sent = array("d")
         self.done = array("d")
         self.versions = array("i")
         self.latencies = array("d")
+        self.refusals = array("d")
         self.errors: Counter[str] = Counter()
         self.samples: list[str] = []
+        self._refusable = (b"429", b"503") if refusable else ()
         self._expected = expected
         self._named = set(expected) != {""}
         self._right: set[tuple[bytes, bytes]] = set()
@@ -44,6 +47,9 @@ class Answers:
     def take(self, head: bytes, body: bytes, due: float, sent: float) -> None:
         """Judge one complete answer."""
         done = monotonic()
+        if head[9:12] in self._refusable and RETRY_AFTER.search(head):
+            self.refusals.append(done - due)
+            return None
         if head[9:12] != b"200":
             return self.fail(f"status {head[9:12].decode('latin-1')}", body)
         version = b""
@@ -142,8 +148,9 @@ class Generator:
             f"POST {load.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
-        self.answers = Answers(load.expected)
+        self.answers = Answers(load.expected, load.refusable)
         self._load = load
+        self.unsent = 0
         self._left = load.max_requests
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -224,7 +231,9 @@ class Generator:
                 number += 1
                 due_s = start_s + number / rate
                 if self._idle:
-                    self._idle.pop().send(due_s)
+                    self._idle.pop().send(monotonic() if self._load.refusable else due_s)
+                elif self._load.refusable:
+                    self.unsent += 1
                 else:
                     self._due.append(due_s)
             if number >= total:
@@ -267,15 +276,23 @@ async def generate(load: Load) -> Result:
     answers = generator.answers
     if load.records:
         write_records(load.records, Records(answers.sent, answers.done, answers.latencies, answers.versions))
-    ordered = [each * 1000 for each in sorted(answers.latencies)]
-    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
     return Result(
-        answered=len(ordered),
+        answered=len(answers.latencies),
         seconds=seconds,
         errors=dict(answers.errors),
         samples=answers.samples,
-        percentiles={name: percentile(ordered, share) for name, share in shares.items()} if ordered else {},
+        percentiles=percentiles_ms(answers.latencies),
+        unsent=generator.unsent,
+        refused=len(answers.refusals),
+        refusal_percentiles=percentiles_ms(answers.refusals),
     )
+
+
+def percentiles_ms(latencies_s: array[float]) -> dict[str, float]:
+    """What the result says of latencies."""
+    ordered = [each * 1000 for each in sorted(latencies_s)]
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+    return {name: percentile(ordered, share) for name, share in shares.items()} if ordered else {}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ class Load(msgspec.Struct, kw_only=True):
     """What to send: closed loop without *rate*, else *rate* requests a second on a fixed schedule.
 
     *expected* holds the right predictions by version; the key "" stands for a server that names none.
-    *records* is a file for what `read_records` reads.
+    *records* is a file for what `read_records` reads. With *refusable* a 429 or 503 that says when to try again is no
+    failure, and a request that is due while every connection is busy is not sent: an overload is more than what a
+    generator can do, and what waits in it says nothing of the server.
     """
 
     port: int
@@ -29,6 +31,7 @@ class Load(msgspec.Struct, kw_only=True):
     expected: dict[str, list[float]]
     rate: float | None = None
     records: str | None = None
+    refusable: bool = False
     max_requests: int = 2_000_000
     grace_s: float = 15.0
 
@@ -41,6 +44,9 @@ class Result(msgspec.Struct, kw_only=True):
     errors: dict[str, int]
     samples: list[str]
     percentiles: dict[str, float]
+    unsent: int = 0
+    refused: int = 0
+    refusal_percentiles: dict[str, float] = {}
 
     @property
     def requests_per_second(self) -> float:

@@ -65,6 +65,17 @@ def predictions(model: Any, rows: int) -> list[float]:
     return [float(value) for value in model.predict(FEATURES.head(rows))]
 
 
+class Sleeps(registry.PythonModel):
+    """Takes its time without taking the processor's, so that a known rate is all that it can do."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        time.sleep(self.seconds)
+        return [1.0] * len(model_input)
+
+
 class Raises(registry.PythonModel):
     """Cannot be loaded: it raises."""
 

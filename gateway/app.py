@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cached_property
 from importlib.metadata import version as installed_version
@@ -21,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway import browsing, deadlines, inference, metadata
+from gateway import browsing, deadlines, inference, metadata, wire
+from gateway.admission import Admission
 from gateway.bodies import Receive, read_body
 from gateway.configfile import ConfigFile
 from gateway.deadlines import Deadline, own_deadline
@@ -35,30 +34,32 @@ from gateway.protocols.tensors import Asked
 from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Resolved
 from gateway.servable import Servable
+from gateway.wire import JSON, Describe, Headers, error_body, error_headers
 from gateway.worker.frames import Payload
 
 log = logging.getLogger("turnout.http")
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 Scope = MutableMapping[str, Any]
 Answered = Awaitable[tuple[bytes, Headers]]
 Predict = Callable[[Endpoint, str | None, Mapping[bytes, bytes], bytes, Deadline | None], Answered]
-Describe = Callable[[str, str], bytes]
-
-JSON = (b"content-type", b"application/json")
-REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Gateway:
     """The ASGI application."""
 
     def __init__(
-        self, endpoints: EndpointTable, reconciler: Reconciler, metrics: Exposition, file: ConfigFile | None
+        self,
+        endpoints: EndpointTable,
+        reconciler: Reconciler,
+        admission: Admission,
+        metrics: Exposition,
+        file: ConfigFile | None,
     ) -> None:
         self.is_draining = False
         self._endpoints = endpoints
         self._reconciler = reconciler
+        self._admission = admission
         self._metrics = metrics
         self._file = file
         self._openapi = OpenApi(endpoints)
@@ -80,7 +81,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/invocations"):
-            await self._invoke(self._score, _error, scope, receive, send)
+            await self._invoke(self._score, error_body, scope, receive, send)
         elif scope["type"] == "http" and scope["path"].endswith("/infer"):
             await self._invoke(self._infer, v2.error, scope, receive, send)
         else:
@@ -92,7 +93,7 @@ class Gateway:
     async def _invoke(self, predict: Predict, error: Describe, scope: Scope, receive: Receive, send: Send) -> None:
         arrived_s = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id"))
+        request_id = wire.request_id(headers.get(b"x-request-id"))
         try:
             name, version = _target(scope)
             endpoint = self._endpoints.get(name)
@@ -102,8 +103,9 @@ class Gateway:
             _refuse_encoding(headers.get(b"content-encoding"))
             own = own_deadline(headers.get(deadlines.HEADER), arrived_s)
             limit = self._reconciler.settings.max_body_bytes
-            body = await read_body(receive, headers.get(b"content-length"), limit, own)
-            text, answered = await predict(endpoint, version, headers, body, own)
+            with self._admission.place(endpoint) as place:
+                body = await read_body(receive, headers.get(b"content-length"), limit, place, own)
+                text, answered = await predict(endpoint, version, headers, body, own)
             answered.append((b"x-request-id", request_id))
             await _send(send, 200, text, answered)
         except ClientGone:
@@ -260,31 +262,14 @@ def _refuse_encoding(encoding: bytes | None) -> None:
         raise UnsupportedMediaType("compressed bodies are not taken; send it without Content-Encoding")
 
 
-def _request_id(given: bytes | None) -> bytes:
-    if given is not None and REQUEST_ID.fullmatch(given):
-        return given
-    return os.urandom(16).hex().encode()
-
-
 def _header(value: str) -> bytes:
     """A header's value in ASCII; anything else percent-encoded as UTF-8."""
     return quote(value, safe=" !#$&'()*+,/:;=?@[]|^`{}~\"<>\\").encode()
 
 
-def _error(code: str, message: str) -> bytes:
-    return json.dumps({"error_code": code, "message": message}).encode()
-
-
 async def _reply_error(send: Send, problem: GatewayError, error: Describe, request_id: bytes) -> None:
-    retry: Headers = [] if problem.retry_after_s is None else [(b"retry-after", b"%d" % problem.retry_after_s)]
-    if problem.closes_connection:
-        retry.append((b"connection", b"close"))
-    await _send(
-        send,
-        problem.http_status,
-        error(problem.error_code, str(problem)),
-        [JSON, (b"x-request-id", request_id), *retry],
-    )
+    body = error(problem.error_code, str(problem))
+    await _send(send, problem.http_status, body, error_headers(problem, request_id))
 
 
 async def _reply(send: Send, status: int, text: bytes, request_id: bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from gateway.admission import Place
 from gateway.deadlines import Deadline
 from gateway.errors import BodyStalled, ClientGone, GatewayError, PayloadTooLarge
 
@@ -15,10 +16,13 @@ IDLE_TIMEOUT_S = 20.0
 MIN_BYTES_PER_S = 1024  # on average, once that time is over
 
 
-async def read_body(receive: Receive, announced: bytes | None, max_bytes: int, own: Deadline | None = None) -> bytes:
-    """The body; raises `PayloadTooLarge` before reading what is over *max_bytes*.
+async def read_body(
+    receive: Receive, announced: bytes | None, max_bytes: int, place: Place, own: Deadline | None = None
+) -> bytes:
+    """The body, counted in its *place*; raises `PayloadTooLarge` before reading what is over *max_bytes*.
 
-    Raises `BodyStalled` when it stalls or trickles, and `DeadlineExceeded` when it is not there by the caller's *own*.
+    Raises `BodyStalled` when it stalls or trickles, `DeadlineExceeded` when it is not there by the caller's *own*, and
+    `Overloaded` when all bodies that are held are too much together.
     """
     if announced is not None and announced.isdigit() and int(announced) > max_bytes:
         raise PayloadTooLarge(f"the body announces {int(announced)} bytes; at most {max_bytes} are taken")
@@ -32,6 +36,7 @@ async def read_body(receive: Receive, announced: bytes | None, max_bytes: int, o
         size += len(parts[-1])
         if size > max_bytes:
             raise PayloadTooLarge(f"the body is longer than the {max_bytes} bytes that are taken")
+        place.hold(len(parts[-1]))
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -47,6 +47,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     max_body_bytes: int = 64 << 20
+    max_concurrency: int = 1024
     models_memory_bytes: int = 0  # what the loaded models may take together; 0: no limit
     poll_interval_s: float | None = None  # how often a registry is asked that can tell nobody; None: its own
     cache: Path = Path("~/.cache/turnout")

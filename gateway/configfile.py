@@ -66,6 +66,7 @@ class _Server(
     port: Annotated[int, Meta(ge=0, le=65535)] | UnsetType = UNSET
     cache: str | UnsetType = UNSET
     max_body_bytes: Size | UnsetType = UNSET
+    max_concurrency: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     models_memory_bytes: Size | UnsetType = UNSET
     shutdown_notice_s: Duration | UnsetType = UNSET
     shutdown_timeout_s: Duration | UnsetType = UNSET

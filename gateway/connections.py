@@ -6,25 +6,40 @@ uvicorn bounds none of these; the body is bounded in `bodies`, everything around
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import resource
-from http import HTTPStatus
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import ClassVar, cast
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.errors import BadRequest
-
-log = logging.getLogger("turnout.connections")
+from gateway.errors import GatewayError, HeadTooLarge, NotHttp
+from gateway.turns import Turns
+from gateway.watch import Watch, Watched
+from gateway.wire import Describe, raw_error, request_id
 
 MAX_DESCRIPTORS = 65536
 DESCRIPTORS_FOR_OTHERS = 128  # the listener, replicas, the registry, files that are being read
+# So many requests begin in one turn of the event loop; others are heard between two turns.
+PREDICTIONS_A_TURN = 32
+OTHERS_A_TURN = 8
+LONGEST_UNREAD_BYTES = 64 << 10  # a refused request's body, up to which its connection is worth reading it
+
+Refusal = Callable[[bytes], tuple[GatewayError, Describe] | None]
+
+# In the place of a request that is refused before anything is made for it.
+TURNED_AWAY = cast(
+    RequestResponseCycle,
+    SimpleNamespace(response_started=True, response_complete=True, message_event=asyncio.Event()),
+)
 
 
-def protocol_class(max_connections: int | None = None) -> type[LimitedProtocol]:
-    """What `uvicorn.Config(http=...)` takes, for one server; by default as many connections as descriptors allow."""
+def protocol_class(max_connections: int | None = None, refusal: Refusal | None = None) -> type[LimitedProtocol]:
+    """What `uvicorn.Config(http=...)` takes, for one server; by default as many connections as descriptors allow.
+
+    *refusal* is asked with the URL of each POST, when its headers are there, and may say why it is not taken.
+    """
 
     limit = _affordable_connections() if max_connections is None else max_connections
 
@@ -32,6 +47,8 @@ def protocol_class(max_connections: int | None = None) -> type[LimitedProtocol]:
         __slots__ = ()
         max_connections = limit
         watch = Watch()
+        refuses = staticmethod(refusal or LimitedProtocol.refuses)
+        turns = Turns(OTHERS_A_TURN), Turns(PREDICTIONS_A_TURN)
 
     return Limited
 
@@ -70,6 +87,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     max_connections: ClassVar[int]
     watch: ClassVar[Watch]
+    turns: ClassVar[tuple[Turns, Turns]]  # of POST, PUT and PATCH the second
 
     # Slots, for CPython shares the keys of at most 30 attributes between instances, and uvicorn has 28. In what runs
     # for every request the base is named, since `super()` costs 0.1 us each time; the whole costs under 1 us.
@@ -82,6 +100,11 @@ class LimitedProtocol(HttpToolsProtocol):
     _unsent_bytes: int
     _stalled_at_s: float
     _task: tuple[asyncio.Task[None], RequestResponseCycle] | None  # the last that was begun
+
+    @staticmethod
+    def refuses(url: bytes, /) -> tuple[GatewayError, Describe] | None:  # noqa: ARG004
+        """Why a POST at *url* is not taken, and how that is said."""
+        return None
 
     # Called by the event loop
 
@@ -99,14 +122,17 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         super().connection_made(transport)
         self._expect_head()
-        self.watch.start(self.loop, cast(set[LimitedProtocol], self.connections), self.SWEEP_S)
+        self.watch.start(self.loop, cast(set[Watched], self.connections), self.SWEEP_S)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
         if self._is_in_body:
             self._read_body(data)
-            return
+        elif self.turns[data[0] == ord("P")].begins(self.loop, self, data):
+            self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
         if self._deadline_s is None:
             self._expect_head()
         room = self.MAX_HEAD_BYTES - self._head_bytes
@@ -135,18 +161,37 @@ class LimitedProtocol(HttpToolsProtocol):
         elif unsent and now_s >= self._stalled_at_s:
             self.transport.abort()
 
+    # Called by the turns
+
+    def postpone(self) -> None:
+        self.flow.pause_reading()
+
+    def go_on(self, data: bytes) -> None:
+        if self._is_refused or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._begin(data)
+
     # Called by the parser
 
     def on_headers_complete(self) -> None:
-        HttpToolsProtocol.on_headers_complete(self)
+        refused = None
+        if self.parser.get_method() == b"POST" and (self.cycle is None or self.cycle.response_complete):
+            refused = self.refuses(self.url)
+        if refused is None:
+            HttpToolsProtocol.on_headers_complete(self)
         self._deadline_s = None
         self._is_in_body = True
+        if refused is not None:
+            self._turn_away(*refused)
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
+        if self._is_refused:
+            return
         self._is_in_body = False
         self._deadline_s = None
         if not self.pipeline:
@@ -157,7 +202,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         del msg
-        self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request, or its body is not as its headers say")
+        self._refuse(NotHttp("this is no HTTP/1.1 request, or its body is not as its headers say"))
 
     # Working
 
@@ -181,10 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         if self._deadline_s is not None:
-            self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"the request line and headers are longer than the {self.MAX_HEAD_BYTES} bytes that are taken",
-            )
+            self._refuse(self._too_large("request line and headers"))
             return
         self.data_received(data[room:])
 
@@ -194,14 +236,32 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         HttpToolsProtocol.data_received(self, data)
         if self._is_in_body and self._head_bytes > self.MAX_HEAD_BYTES:
-            self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"the trailers are longer than the {self.MAX_HEAD_BYTES} bytes that are taken",
-            )
+            self._refuse(self._too_large("trailers"))
+
+    def _too_large(self, what: str) -> HeadTooLarge:
+        return HeadTooLarge(f"the {what} are longer than the {self.MAX_HEAD_BYTES} bytes that are taken")
 
     # Ending
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
+    def _turn_away(self, problem: GatewayError, describe: Describe) -> None:
+        """Answer before the body is read; the connection stays where little of it is left to read."""
+        self.cycle = TURNED_AWAY
+        headers = dict(self.headers)
+        length = headers.get(b"content-length", b"0")
+        if (
+            self.expect_100_continue  # whoever hears this instead of the 100 need not send the body
+            or not self.parser.should_keep_alive()
+            or (length.isdigit() and int(length) > LONGEST_UNREAD_BYTES)
+        ):
+            problem.closes_connection = True
+        answer = raw_error(problem, request_id(headers.get(b"x-request-id")), describe)
+        if problem.closes_connection:
+            self._end_with(answer)
+        else:
+            self.transport.write(answer)
+            self._deadline_s = self.loop.time() + self.HEADER_TIMEOUT_S  # for the body
+
+    def _refuse(self, problem: GatewayError) -> None:
         """Say why, if it cannot be taken for another request's answer, and read no more."""
         if self._is_refused or self.transport.is_closing():
             return
@@ -211,56 +271,22 @@ class LimitedProtocol(HttpToolsProtocol):
         elif is_under_way:
             self._is_refused = True
             if not (self.pipeline or self.cycle.response_started):
-                self.transport.write(_answer(status, message))
+                self.transport.write(raw_error(problem, request_id(None)))
             self.transport.close()
         elif self.cycle is not None and self._is_in_body:
             self._end()
         else:
-            self._is_refused = True
-            self.transport.write(_answer(status, message))
-            # Closed with bytes unread, the system would reset the connection and the answer with it.
-            self.transport.write_eof()
-            self._deadline_s = self.loop.time() + self.LINGER_S
+            self._end_with(raw_error(problem, request_id(None)))
+
+    def _end_with(self, answer: bytes) -> None:
+        """Closed with bytes unread, the system would reset the connection and the answer with it: so read on a bit."""
+        self._is_refused = True
+        self.transport.write(answer)
+        self.transport.write_eof()
+        self._deadline_s = self.loop.time() + self.LINGER_S
 
     def _end(self) -> None:
         """Close: now, or after the answer that is under way."""
         self._is_refused = True
         self._deadline_s = None
         self.shutdown()
-
-
-class Watch:
-    """Looks after every connection of one server once in a while, so that a request needs no timer."""
-
-    def __init__(self) -> None:
-        self.turned_away = 0
-        self._is_running = False
-
-    def start(self, loop: asyncio.AbstractEventLoop, connections: set[LimitedProtocol], every_s: float) -> None:
-        """Look after *connections* until none is left; nothing if that is being done."""
-        if not self._is_running:
-            self._is_running = True
-            loop.call_later(every_s, self._sweep, loop, connections, every_s)
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop, connections: set[LimitedProtocol], every_s: float) -> None:
-        now_s = loop.time()
-        for each in tuple(connections):
-            try:
-                each.check(now_s)
-            except Exception:
-                log.exception("a connection could not be checked")
-        if self.turned_away:
-            log.warning("turned away %d connections: %d are open", self.turned_away, len(connections))
-            self.turned_away = 0
-        self._is_running = False
-        if connections:
-            self.start(loop, connections, every_s)
-
-
-def _answer(status: HTTPStatus, message: str) -> bytes:
-    body = json.dumps({"error_code": BadRequest.error_code, "message": message}).encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body

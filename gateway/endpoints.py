@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from gateway.config import EndpointConfig
-from gateway.errors import NoSuchEndpoint, NotReady, Overloaded
-from gateway.meters import Meters
+from gateway.errors import GatewayError, NoSuchEndpoint, NotReady, Overloaded
+from gateway.meters import Meters, outcome_of
 from gateway.servable import Servable
 from gateway.split import Split
 from registry import ModelUri
@@ -112,6 +112,16 @@ class Endpoint:
             and not self._awaiting  # told that it serves, and not yet on their way again
             and not any(each.leases for each, _, _ in split.shares())
         )
+
+    def refusal(self) -> GatewayError | None:
+        """What the next request is told at once; None where it may come, or it is open to which version it goes."""
+        split = self.split
+        if split is None or split.arms or split.primary.is_free:
+            return None
+        problem = split.primary.refusal(self.config.predict_timeout_s)
+        if problem is not None:
+            self.meters.of(split.primary.resolved.label, "primary").count(outcome_of(problem), 0.0)
+        return problem
 
     @property
     def state(self) -> str:
@@ -224,9 +234,13 @@ class EndpointTable:
         marked = [each for each in by_name.values() if each.config.is_default or len(by_name) == 1]
         self._by_name, self.default = by_name, marked[0] if marked else None
 
+    def find(self, name: str | None) -> Endpoint | None:
+        """The endpoint of that name, or the default one for None, if there is one."""
+        return self.default if name is None else self._by_name.get(name)
+
     def get(self, name: str | None) -> Endpoint:
-        """The endpoint of that name, or the default one for None; raises `NoSuchEndpoint` naming those there are."""
-        found = self.default if name is None else self._by_name.get(name)
+        """What `find` finds; raises `NoSuchEndpoint` naming those there are."""
+        found = self.find(name)
         if found is not None:
             return found
         have = _enumerated([endpoint.name for endpoint in self])

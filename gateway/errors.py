@@ -10,6 +10,8 @@ GatewayError
 ├── BadRequest             400 BAD_REQUEST: a body that cannot be read
 │   ├── PayloadTooLarge    413: over `max_body`
 │   ├── BodyStalled        the client stopped sending, or sends too slowly
+│   ├── HeadTooLarge       431: request line and headers, or trailers, over 64 KiB
+│   ├── NotHttp            what comes is no HTTP/1.1 request, or its body is not as its headers say
 │   └── UnsupportedMediaType  415: a content type that the scoring protocol does not know
 ├── ModelError             as the replica says: what the model raised (400), or refused
 ├── NoSuchEndpoint         404 RESOURCE_DOES_NOT_EXIST: no such endpoint, or no such warm version
@@ -69,6 +71,15 @@ class PayloadTooLarge(BadRequest):
 
 
 class BodyStalled(BadRequest):
+    closes_connection = True
+
+
+class HeadTooLarge(BadRequest):
+    http_status = 431
+    closes_connection = True
+
+
+class NotHttp(BadRequest):
     closes_connection = True
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger("turnout.servable")
 QUICK_DEATHS = 2  # so many in a row are replaced at once, then the pauses grow
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+MARGIN = 2.0  # of the estimated wait: what is taken should be answered in time, also when the machine is busy
 
 
 class Servable:
@@ -106,6 +107,13 @@ class Servable:
     def waiting(self) -> int:
         """Requests that no replica has been given yet."""
         return len(self._line) + (0 if self._batcher is None else self._batcher.waiting)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a request that comes now need not wait."""
+        if self._batcher is not None:
+            return self._batcher.is_free
+        return not self._line and self._free_replica() is not None
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Self]:
@@ -246,7 +254,7 @@ class Servable:
         waiting, of_queue = self.waiting, self.config.max_queue
         calls = len(self._line) + (0 if self._batcher is None else self._batcher.calls)
         call_s = max((each.service_s for each in self._replicas), default=0.0) / max(1, len(self._replicas))
-        if waiting < of_queue and calls * call_s <= left_s:
+        if waiting < of_queue and calls * call_s * MARGIN <= left_s:
             return None
         wait_s = (calls + 1) * call_s  # and the one that is under way
         known = f"endpoint {self.config.name!r} has {waiting} requests waiting, of max_queue {of_queue}"

@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from gateway import heartbeat
+from gateway.admission import Admission
 from gateway.app import Gateway
 from gateway.config import Settings
 from gateway.configfile import ConfigFile
@@ -31,6 +32,7 @@ from registry import ModelUri, Unavailable, connect
 log = logging.getLogger("turnout.server")
 
 BACKLOG = 2048
+ACCEPTS_A_TURN = 16
 KEEP_ALIVE_S = 75
 # Work on the registry shares the interpreter with the requests; a shorter turn keeps their latency flat.
 SWITCH_INTERVAL_S = 0.0005
@@ -66,13 +68,14 @@ async def serve(settings: Settings, file: ConfigFile | None, listener: socket.so
     endpoints, lag = EndpointTable(()), LoopLag()
     async with LocalRuntime(settings.cache) as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
-        gateway = Gateway(endpoints, reconciler, Exposition(endpoints, reconciler, lag, file), file)
-        server = _Uvicorn(_uvicorn_config(gateway, settings))
+        admission = Admission(endpoints, lambda: reconciler.settings)
+        gateway = Gateway(endpoints, reconciler, admission, Exposition(endpoints, reconciler, lag, file), file)
+        server = _Uvicorn(_uvicorn_config(gateway, admission, settings))
         async with (
             _background(reconciler.run(), stop),
             _background(lag.watch(), stop),
             _background(_take_over(file, reconciler), stop),
-            _background(server.serve(sockets=[listener]), stop) as serving,
+            _background(server.serve(sockets=_several(listener)), stop) as serving,
             _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.swapped), stop),
         ):
             log.info("listening on %s", _address(listener))
@@ -125,10 +128,18 @@ class _Stop:
         self.asked.set()
 
 
-def _uvicorn_config(gateway: Gateway, settings: Settings) -> uvicorn.Config:
+def _several(listener: socket.socket) -> list[socket.socket]:
+    """The same socket under several descriptors: libuv accepts one connection of each in a turn of the loop.
+
+    With one alone, a health check would wait in the backlog for as many turns as there are connections before it.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTS_A_TURN - 1))]
+
+
+def _uvicorn_config(gateway: Gateway, admission: Admission, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
-        http=protocol_class(),
+        http=protocol_class(refusal=admission.refusal),
         loop="none",
         ws="none",
         lifespan="off",

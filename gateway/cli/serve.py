@@ -88,6 +88,13 @@ from registry import cli as registry_cli
 )
 @click.option("--max-body", default="64MiB", show_default=True, help="The largest request body.")
 @click.option(
+    "--max-concurrency",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Predictions that may be under way in the whole gateway; more are answered 429 before their body is read.",
+)
+@click.option(
     "--models-memory",
     help="What the loaded models may take together, such as 4GiB. Each is then loaded when a request asks for it, and "
     "the least recently used makes room.  [default: no limit]",
@@ -129,6 +136,7 @@ OF_THE_GATEWAY: Fields = {
     "port": ("port", int),
     "cache": ("cache", Path.expanduser),
     "max_body": ("max_body_bytes", parse_size),
+    "max_concurrency": ("max_concurrency", int),
     "models_memory": ("models_memory_bytes", parse_size),
     "shutdown_notice": ("shutdown_notice_s", parse_duration),
     "shutdown_timeout": ("shutdown_timeout_s", parse_duration),
