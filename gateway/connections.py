@@ -74,13 +74,14 @@ class LimitedProtocol(HttpToolsProtocol):
     """HTTP/1.1 for clients that are slow, broken or many. Made by `protocol_class`.
 
     A connection whose request line and headers are late is closed, and so is one that goes on sending what nobody
-    waits for. Too long ones are answered 431, what is no HTTP 400, both in the wire's shape. A peer that reads nothing
-    of its answer is cut off. One connection too many is closed as it comes. An answer that is under way is given first,
-    whatever follows its request; when the peer is gone, the task that works on it is cancelled.
+    waits for. Too long ones are answered 431, what is no HTTP 400, both in the wire's shape. A peer that reads next to
+    nothing of its answer is cut off. One connection too many is closed as it comes. An answer that is under way is
+    given first, whatever follows its request; when the peer is gone, the task that works on it is cancelled.
     """
 
     HEADER_TIMEOUT_S: ClassVar[float] = 10.0
     WRITE_STALL_S: ClassVar[float] = 20.0
+    MIN_TAKEN_BYTES: ClassVar[int] = 20 << 10  # of an answer in that time
     LINGER_S: ClassVar[float] = 2.0
     SWEEP_S: ClassVar[float] = 1.0
     MAX_HEAD_BYTES: ClassVar[int] = 64 << 10
@@ -155,10 +156,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._deadline_s is not None and now_s >= self._deadline_s:
             self._end()
         unsent = self.transport.get_write_buffer_size()
-        if unsent != self._unsent_bytes:
+        taken = self._unsent_bytes - unsent
+        if not unsent or taken < 0 or taken >= self.MIN_TAKEN_BYTES:  # below zero: another answer came behind it
             self._unsent_bytes = unsent
             self._stalled_at_s = now_s + self.WRITE_STALL_S
-        elif unsent and now_s >= self._stalled_at_s:
+        elif now_s >= self._stalled_at_s:
             self.transport.abort()
 
     # Called by the turns
@@ -211,6 +213,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._task = task, cycle
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def on_response_complete(self) -> None:
+        if self._is_in_body and self.expect_100_continue and self.cycle.response_complete:
+            # Answered before its body, which the client need not send now: what comes may be body or the next request.
+            self._is_refused = True
+            self.transport.write_eof()
+            self._deadline_s = self.loop.time() + self.LINGER_S
+        HttpToolsProtocol.on_response_complete(self)
 
     # Reading
 

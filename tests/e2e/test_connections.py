@@ -4,13 +4,14 @@ import contextlib
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.connections import protocol_class
+from gateway.connections import LimitedProtocol, protocol_class
 from tests.e2e.gateways import eventually
 from tests.e2e.sockets import BIG, BIG_BYTES, GET, SLOW, Client, Server, error
 
@@ -232,6 +233,53 @@ def test_tf082_a_reader_that_is_slow_gets_everything(server):
             assert not other.is_closed_within(0.1)
 
     assert received > BIG_BYTES
+
+
+def test_tf082_a_reader_that_sips_is_cut_off(server):
+    """A little again and again is not enough to hold a whole answer in memory."""
+    with server.connect() as client, server.connect() as other:
+        other.ask()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(BIG)
+
+        sips = 0
+        while server.open_connections() == 2 and sips < 300:
+            sips += 1
+            client.socket.recv(1000)
+            other.is_closed_within(0.05)
+
+        assert server.open_connections() == 1
+
+
+@pytest.mark.parametrize(("taken_bytes", "ends_after"), [(0, 20), (1, 20), (500, 20), (1100, None), (40_000, None)])
+def test_tf082_how_much_of_an_answer_has_to_be_taken(taken_bytes, ends_after):
+    """A mebibyte of which so much is taken each second: 20 KiB in 20 seconds are enough, and less is the end."""
+    transport, ended = SimpleNamespace(unsent=1 << 20), []
+    transport.get_write_buffer_size = lambda: max(0, transport.unsent)
+    transport.abort = lambda: ended.append(second)
+    connection = LimitedProtocol.__new__(LimitedProtocol)
+    connection.transport, connection._deadline_s = transport, None
+    connection._unsent_bytes, connection._stalled_at_s = 0, 0.0
+
+    for second in range(100):
+        connection.check(1000.0 + second)
+        transport.unsent -= taken_bytes
+
+    assert (ended[0] if ended else None) == ends_after
+
+
+def test_an_answer_instead_of_a_100_ends_the_connection(server):
+    """The client need not send the body that it held back, so nobody can tell it from a next request."""
+    expecting = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    with server.connect() as client:
+        assert client.ask(expecting) == b"hello"
+        client.send(GET)
+        assert client.rest() == b""
+    with server.connect() as client:
+        client.send(expecting.replace(b"/ ", b"/count "))
+        assert client.head().startswith(b"HTTP/1.1 100")
+        assert client.ask(b"a" * 1000) == b"1000"
+        assert client.ask() == b"hello"
 
 
 # Many
