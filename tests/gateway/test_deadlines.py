@@ -51,8 +51,9 @@ def test_a_replica_begins_nothing_after_its_deadline(tmp_path, caplog):
     caplog.set_level(logging.INFO, "turnout.model")
 
     async def scenario():
-        async with LocalRuntime() as runtime:
-            replica = await runtime.start(resolved, EndpointConfig("m", tmp_path), lambda _: None)
+        config = EndpointConfig("m", tmp_path)
+        async with LocalRuntime(tmp_path / "cache") as runtime, runtime.prepare(resolved, config) as place:
+            replica = await place.start(lambda _: None)
             now_s = asyncio.get_running_loop().time()
             late = [asyncio.create_task(replica.predict(payload, now_s + left_s)) for left_s in (-1, 60, -1)]
             outcomes = await asyncio.gather(*late, return_exceptions=True)
