@@ -41,6 +41,8 @@ from registry.server.transport import (
     failure,
     refusal,
 )
+from registry.server.ui.pages import Pages as Site
+from registry.server.ui.pages import is_for_a_browser
 
 log = logging.getLogger("turnout.http")
 
@@ -75,6 +77,8 @@ CAPABILITIES = {
     "features_enabled": {"gateway": False},
 }
 
+_NO_PAGE = "There is no page at this address; it may have been copied incompletely."
+
 Scope = Any
 Send = Any
 
@@ -103,7 +107,9 @@ class RegistryServer:
         self._feed = ChangeFeed(registry, self._crew)
         self._pages = Pages()
         self._metrics = metrics.Metrics()
-        self._table = _table(prefix)
+        reports = gateways.Gateways()
+        self._table = _table(prefix, reports)
+        self._site = Site(registry, reports, self._file_threads, prefix)
         self._router = self._make_router()
         self._health = f"{prefix}/health"
 
@@ -213,8 +219,9 @@ class RegistryServer:
             StarletteRoute("/openapi.json", self._show_openapi),
             *change_routes(self._feed),
             *artifact_routes(self._registry, self._file_threads),
+            *self._site.routes(),
         ]
-        handlers = {HTTPException: _http_error, RegistryError: _registry_error, Exception: _server_error}
+        handlers = {HTTPException: self._http_error, RegistryError: self._registry_error, Exception: _server_error}
         return Starlette(routes=routes, exception_handlers=cast(Any, handlers))
 
     async def _ready(self, _: StarletteRequest) -> Response:
@@ -226,6 +233,21 @@ class RegistryServer:
 
     async def _show_metrics(self, _: StarletteRequest) -> Response:
         return Response(self._metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def _registry_error(self, request: StarletteRequest, problem: Exception) -> Response:
+        assert isinstance(problem, RegistryError)
+        if is_for_a_browser(request):
+            return self._site.problem(request, problem.http_status, str(problem))
+        return _as_response(refusal(problem))
+
+    async def _http_error(self, request: StarletteRequest, problem: Exception) -> Response:
+        assert isinstance(problem, HTTPException)
+        if is_for_a_browser(request):
+            return self._site.problem(request, problem.status_code, _NO_PAGE)
+        code = ENDPOINT_NOT_FOUND if problem.status_code in (404, 405) else "BAD_REQUEST"
+        found = failure(problem.status_code, code, f"{problem.detail}: {request.method} {request.url.path[:200]}")
+        extra = [(key.lower().encode(), value.encode()) for key, value in (problem.headers or {}).items()]
+        return _as_response(Answer(found.status, [*found.headers, *extra], found.body))
 
 
 async def _send_and_close(found: Answer, receive: Receive, send: Send) -> None:
@@ -240,7 +262,7 @@ async def _send_and_close(found: Answer, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _table(prefix: str) -> Table:
+def _table(prefix: str, reports: gateways.Gateways) -> Table:
     table = Table()
     mlflow = [prefix + each for each in MLFLOW]
     for module in (models, runs, experiments, logged_models, webhooks):
@@ -248,7 +270,7 @@ def _table(prefix: str) -> Table:
     table.add([prefix + each for each in MLFLOW_3], _PROBES, {}, MAX_BODY_BYTES)
     turnout = [prefix + each for each in TURNOUT]
     table.add(turnout, aliases.ROUTES, {}, MAX_BODY_BYTES)
-    table.add(turnout, gateways.routes(gateways.Gateways()), {}, MAX_BODY_BYTES)
+    table.add(turnout, gateways.routes(reports), {}, MAX_BODY_BYTES)
     return table
 
 
@@ -282,19 +304,6 @@ async def _version(_: StarletteRequest) -> Response:
 
 def _as_response(found: Answer) -> Response:
     return Response(found.body, found.status, {key.decode(): value.decode() for key, value in found.headers})
-
-
-async def _registry_error(_: StarletteRequest, problem: Exception) -> Response:
-    assert isinstance(problem, RegistryError)
-    return _as_response(refusal(problem))
-
-
-async def _http_error(request: StarletteRequest, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    code = ENDPOINT_NOT_FOUND if problem.status_code in (404, 405) else "BAD_REQUEST"
-    found = failure(problem.status_code, code, f"{problem.detail}: {request.method} {request.url.path[:200]}")
-    extra = [(key.lower().encode(), value.encode()) for key, value in (problem.headers or {}).items()]
-    return _as_response(Answer(found.status, [*found.headers, *extra], found.body))
 
 
 async def _server_error(request: StarletteRequest, problem: Exception) -> Response:

@@ -19,6 +19,7 @@ import msgspec
 from registry.core import ServedRegistry
 from registry.errors import InvalidParameter
 from registry.names import shown
+from registry.server.served import Served, served_by
 from registry.server.transport import Fields, Handler
 
 MAX_GATEWAYS = 1_000
@@ -57,6 +58,7 @@ class _Known:
     report: bytes = b"{}"
     minutes: deque[_Minute] = field(default_factory=deque)
     size: int = 0
+    served: tuple[Served, ...] = ()
 
     def update(self, now: float, report: bytes, counters: bytes) -> None:
         """Replace the report, and this minute's counters; older ones than an hour go."""
@@ -94,6 +96,7 @@ class Gateways:
             known = self._room_for(gateway_id, len(endpoints) + len(counters))
             known.interval_s = report.interval_s
             known.update(now, endpoints, counters)
+            known.served = served_by(gateway_id, report.address, report.endpoints)
         return {"expires_in_s": report.interval_s * MISSED_BEATS}
 
     def list(self, _registry: ServedRegistry, _fields: Fields) -> Mapping[str, Any]:
@@ -101,6 +104,12 @@ class Gateways:
         with self._lock:
             self._forget_the_silent(self._clock())
             return {"gateways": [_described(each, self._known[each]) for each in sorted(self._known)]}
+
+    def serving(self, model: str) -> tuple[Served, ...]:
+        """Each version of the model that a gateway serves, is bringing up or is letting go."""
+        with self._lock:
+            self._forget_the_silent(self._clock())
+            return tuple(each for known in self._known.values() for each in known.served if each.model == model)
 
     def _forget_the_silent(self, now: float) -> None:
         silent = [id for id, each in self._known.items() if now - each.last_seen > each.interval_s * MISSED_BEATS]

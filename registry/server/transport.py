@@ -25,6 +25,7 @@ __all__ = [
     "Handler",
     "Request",
     "acting",
+    "actor_of",
     "answer",
     "failure",
     "refusal",
@@ -73,7 +74,7 @@ class Answer:
 
 def answer(registry: ServedRegistry, handler: Handler, request: Request) -> Answer:
     """Run *handler* on the calling thread. Never raises: what goes wrong is an answer too."""
-    token = acting.set(_actor_of(request.headers))
+    token = acting.set(actor_of(request.headers))
     try:
         with listening() as heard:
             result = _encode(handler(registry, _read_fields(request)))
@@ -179,7 +180,7 @@ def _check_content_type(given: bytes | None, method: str) -> None:
 # Who acts
 
 
-def _actor_of(headers: Mapping[bytes, bytes]) -> str | None:
+def actor_of(headers: Mapping[bytes, bytes]) -> str | None:
     """The name that a client gives with its password, else the one that it calls itself by."""
     scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"basic":

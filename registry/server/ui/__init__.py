@@ -1,0 +1,1 @@
+"""The web pages of `turnout server`: rendered here, complete without JavaScript, and quicker with it."""

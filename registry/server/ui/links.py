@@ -1,0 +1,35 @@
+"""Where everything has its page. Templates and handlers write no address by hand."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from registry.server.ui.assets import Assets
+
+
+class Links:
+    """Addresses below the prefix that the server stands under. Names may hold anything: each is percent-encoded."""
+
+    def __init__(self, prefix: str, assets: Assets) -> None:
+        self._prefix = prefix
+        self._assets = assets
+
+    def asset(self, path: str) -> str:
+        return self._prefix + self._assets.address(path)
+
+    def models(self, **query: object) -> str:
+        return self._at((), query)
+
+    def model(self, name: str, *more: str, **query: object) -> str:
+        return self._at(("models", name, *more), query)
+
+    def version(self, name: str, version: str, *more: str, **query: object) -> str:
+        return self._at(("models", name, "versions", version, *more), query)
+
+    def new_model(self, **query: object) -> str:
+        return self._at(("models",), query)
+
+    def _at(self, parts: tuple[str, ...], query: dict[str, object]) -> str:
+        path = "/" + "/".join(quote(each, safe="@") for each in parts)
+        given = {key: value for key, value in query.items() if value not in (None, "")}
+        return self._prefix + path + (f"?{urlencode(given)}" if given else "")

@@ -1,0 +1,57 @@
+// What pages gain where scripts run: local times, buttons to copy, and a form that is sent only once.
+"use strict";
+
+const relative = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const when = new Date(time.dateTime);
+    if (!Number.isNaN(when.valueOf())) time.title = relative.format(when);
+  }
+}
+
+function copyButtons(root) {
+  for (const block of root.querySelectorAll("pre.command:not([data-copies])")) {
+    block.dataset.copies = "";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(block.querySelector("code").textContent);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    const frame = document.createElement("div");
+    frame.className = "copies";
+    block.replaceWith(frame);
+    frame.append(block, button);
+  }
+}
+
+function enhance(root) {
+  localTimes(root);
+  copyButtons(root);
+}
+
+document.addEventListener("submit", (event) => {
+  const button = event.submitter;
+  if (event.target.method !== "post" || !button) return;
+  if (event.target.dataset.sent) { event.preventDefault(); return; }
+  event.target.dataset.sent = "yes";
+  button.setAttribute("aria-busy", "true");
+  document.body.classList.add("working");
+});
+
+// A page that the back button brings back must take its forms again.
+addEventListener("pageshow", () => {
+  document.body.classList.remove("working");
+  for (const form of document.forms) delete form.dataset.sent;
+  for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+});
+
+document.addEventListener("htmx:after:settle", () => {
+  enhance(document);
+  document.querySelector("main [data-focus]")?.focus();
+});
+enhance(document);

@@ -1,0 +1,73 @@
+"""Jinja's environment: escapes everything, and knows how times and sizes are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from math import log10
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+FOLDER = Path(__file__).parent / "templates"
+_UNITS = ("kB", "MB", "GB", "TB")
+_STEPS = ((60, "second"), (3600, "minute"), (86_400, "hour"), (86_400 * 30, "day"), (86_400 * 365, "month"))
+
+
+def environment(clock: Callable[[], float] = time.time) -> Environment:
+    """Templates in which an unknown name is an error, and every value is text."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["turnout_version"] = installed_version("turnout")
+    made.filters["moment"] = lambda given: _moment(given, clock())
+    made.filters["size"] = size
+    made.filters["shortened"] = shortened
+    return made
+
+
+def size(count: int) -> str:
+    """Bytes, as people say them."""
+    if count < 1000:
+        return f"{count} B"
+    power = min(len(_UNITS), int(log10(count * 1.0005) / 3))
+    return f"{count / 1000**power:.3g} {_UNITS[power - 1]}"
+
+
+def shortened(text: str, most: int = 120) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _moment(given: int | datetime | None, now: float) -> Markup | str:
+    """A time: how long ago, with the exact one beside it. A script puts it into the reader's zone."""
+    if given is None:
+        return "–"
+    try:
+        when = given if isinstance(given, datetime) else datetime.fromtimestamp(given / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{given} ms"
+    exact = f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        when.astimezone(UTC).isoformat(timespec="seconds"), exact, _ago(now - when.timestamp(), when)
+    )
+
+
+def _ago(seconds: float, when: datetime) -> str:
+    if seconds < -60:
+        return f"{when:%Y-%m-%d %H:%M} UTC"
+    if seconds < 5:
+        return "just now"
+    before = 1
+    for step, name in _STEPS:
+        if seconds < step:
+            count = int(seconds // before)
+            return f"{count} {name}{'s' if count != 1 else ''} ago"
+        before = step
+    return f"{when:%Y-%m-%d}"
