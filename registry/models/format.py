@@ -28,16 +28,21 @@ def read_mlmodel(path: Path) -> dict[str, Any]:
     The signature's parts, JSON text in the file, come as lists. Raises `InvalidModel` when there is no such
     file, or it is none that MLflow could have written: too large, unsafe tags, expanding aliases.
     """
-    import yaml
-
     file = path / MLMODEL
     if file.is_symlink() or not file.is_file():
         raise InvalidModel(f"{str(path)!r} is no model directory: it has no file named MLmodel")
     size = file.stat().st_size
     if size > MAX_MLMODEL_BYTES:
         raise InvalidModel(f"the MLmodel file has {size} bytes; at most {MAX_MLMODEL_BYTES} are read")
+    return parse_mlmodel(file.read_bytes())
+
+
+def parse_mlmodel(text: bytes) -> dict[str, Any]:
+    """The same of the file's content, from wherever it was read."""
+    import yaml
+
+    parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text, parser = file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         _refuse_deep_nesting(yaml.parse(text, parser))
         values = yaml.load(text, parser)
     except (yaml.YAMLError, ValueError, RecursionError) as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -64,8 +65,9 @@ class Reader:
         return self.post(form.attributes["action"], fields | dict(typed or {}))
 
     def post(self, path: str, fields: Mapping[str, str], **headers: str) -> Page:
-        sent = {"origin": str(self.client.base_url).rstrip("/")} | headers
-        return self._page(self.client.post(path, data=dict(fields), headers=sent, follow_redirects=True))
+        own = {"origin": str(self.client.base_url).rstrip("/"), "content-type": "application/x-www-form-urlencoded"}
+        body = urlencode(fields)
+        return self._page(self.client.post(path, content=body, headers=own | headers, follow_redirects=True))
 
     @staticmethod
     def _page(response: httpx2.Response) -> Page:

@@ -29,6 +29,28 @@ class Links:
     def new_model(self, **query: object) -> str:
         return self._at(("models",), query)
 
+    def experiments(self, **query: object) -> str:
+        return self._at(("experiments",), query)
+
+    def experiment(self, experiment_id: str, **query: object) -> str:
+        return self._at(("experiments", experiment_id), query)
+
+    def run(self, run_id: str, *more: str, **query: object) -> str:
+        return self._at(("runs", run_id, *more), query)
+
+    def logged_model(self, model_id: str, **query: object) -> str:
+        return self._at(("logged-models", model_id), query)
+
+    def names(self) -> str:
+        return self._at(("names",), {})
+
+    def register(self, **query: object) -> str:
+        return self._at(("register",), query)
+
+    def file(self, path: str) -> str:
+        """The file itself, to be saved: browsers are told never to show it."""
+        return self._at(("api", "2.0", "mlflow-artifacts", "artifacts", *path.split("/")), {})
+
     def _at(self, parts: tuple[str, ...], query: dict[str, object]) -> str:
         path = "/" + "/".join(quote(each, safe="@") for each in parts)
         given = {key: value for key, value in query.items() if value not in (None, "")}

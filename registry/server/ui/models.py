@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,18 +12,18 @@ from registry.errors import InvalidParameter, RegistryError
 from registry.page import Page as Rows
 from registry.server.served import Served
 from registry.server.ui.forms import Form
+from registry.server.ui.searches import filter_of, part_of
 from registry.server.ui.visit import Page, Visit, changing
 
 PER_PAGE = 25
 FEW_ALIASES = 4
+SUGGESTED = 20
 ORDERS = {
     "name": "name ASC",
     "-name": "name DESC",
     "updated": "last_updated_timestamp ASC",
     "-updated": "last_updated_timestamp DESC",
 }
-# An operator makes a search a filter; anything else is a part of a name.
-_FILTER = re.compile(r"[=<>]|\b(I?LIKE|IN|IS)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,11 @@ def create_model(visit: Visit) -> Response:
     return changing(visit, "create", models_page, change)
 
 
-def filter_of(search: str) -> str | None:
-    """The filter that a search means: itself, or for plain words a part of a name."""
-    if not search:
-        return None
-    if _FILTER.search(search):
-        return search
-    quote = '"' if "'" in search else "'"
-    return f"name ILIKE {quote}%{search.replace(quote, '_')}%{quote}"
+def suggest_names(visit: Visit) -> Response:
+    """The names that hold what is typed into a field for one."""
+    typed = visit.query.get("target") or visit.query.get("name") or ""
+    found = visit.registry.search_registered_models(part_of("name", typed.strip()), SUGGESTED)
+    return visit.show("names.html", names=[each.name for each in found])
 
 
 def _order(given: str) -> str:
@@ -109,4 +105,5 @@ def _row(model: RegisteredModel, visit: Visit) -> Row:
 PAGES: Mapping[tuple[str, str], Page] = {
     ("GET", "/"): list_models,
     ("POST", "/models"): create_model,
+    ("GET", "/names"): suggest_names,
 }

@@ -16,7 +16,7 @@ from registry.server.bodies import read_body
 from registry.server.files import FileThreads
 from registry.server.gateways import Gateways
 from registry.server.transport import acting, actor_of
-from registry.server.ui import models
+from registry.server.ui import aliases, compare, model, models, notes, version
 from registry.server.ui.assets import Assets, takes_gzip
 from registry.server.ui.links import Links
 from registry.server.ui.templates import environment
@@ -27,7 +27,14 @@ log = logging.getLogger("turnout.ui")
 MAX_FORM_BYTES = 1 << 20
 FORM = "application/x-www-form-urlencoded"
 
-PAGES: Mapping[tuple[str, str], Page] = {**models.PAGES}
+PAGES: Mapping[tuple[str, str], Page] = {
+    **models.PAGES,
+    **model.PAGES,
+    **version.PAGES,
+    **aliases.PAGES,
+    **notes.PAGES,
+    **compare.PAGES,
+}
 
 
 class Pages:

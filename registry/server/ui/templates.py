@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from math import log10
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from registry.names import DIGEST_TAG
 
 FOLDER = Path(__file__).parent / "templates"
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -27,10 +30,17 @@ def environment(clock: Callable[[], float] = time.time) -> Environment:
         lstrip_blocks=True,
     )
     made.globals["turnout_version"] = installed_version("turnout")
+    made.globals["own_tags"] = own_tags
     made.filters["moment"] = lambda given: _moment(given, clock())
     made.filters["size"] = size
     made.filters["shortened"] = shortened
+    made.filters["shell"] = shlex.quote
     return made
+
+
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those that somebody wrote, without the registry's own."""
+    return {key: value for key, value in tags.items() if key != DIGEST_TAG}
 
 
 def size(count: int) -> str:

@@ -118,6 +118,14 @@ def read_form(body: bytes) -> dict[str, str]:
 NOTICES = {
     "model-created": "Model created.",
     "model-deleted": "Model {what} was deleted.",
+    "model-renamed": "The model was renamed; it was {what}.",
+    "version-created": "Version {what} is registered.",
+    "version-deleted": "Version {what} was deleted.",
+    "alias-set": "Alias {what} is set.",
+    "alias-deleted": "Alias {what} was deleted.",
+    "rolled-back": "Rolled back: the alias points at version {what}.",
+    "tag-set": "Tag {what} is set.",
+    "tag-deleted": "Tag {what} was deleted.",
     "saved": "Saved.",
 }
 

@@ -1,0 +1,40 @@
+"""Asks before what cannot be taken back, and names what depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from starlette.responses import Response
+
+from registry.server.served import Served
+from registry.server.ui.forms import Form
+from registry.server.ui.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A page with one question. Yes sends *hidden* to *action*; no leads *back*."""
+
+    title: str
+    facts: Sequence[str]
+    action: str
+    button: str
+    back: str
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    asks_reason: bool = False
+    is_dangerous: bool = True
+
+
+def ask(visit: Visit, question: Question, form: Form) -> Response:
+    return visit.show("confirm.html", form.status, question=question, form=form)
+
+
+def facts_of(served: Iterable[Served]) -> list[str]:
+    """A sentence about each endpoint that serves, or is about to serve, something of it."""
+    return [
+        f"Endpoint “{each.endpoint}” of gateway {each.gateway} "
+        + (f"serves version {each.version}" if each.is_serving else f"has version {each.version} on its way in or out")
+        + (f" because it follows @{each.alias}." if each.alias else ".")
+        for each in served
+    ]

@@ -1,0 +1,69 @@
+"""Data as the real mlflow client writes it: run by an environment that has mlflow, with the server's address.
+
+Prints one JSON object that names what was written.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import mlflow
+import numpy
+import pandas
+from mlflow.models import infer_signature
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
+
+# A picture of 2 by 2 pixels.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000002000000020802000000fdd49a73000000164944415478da63f8cfc0c0f09f81819181"
+    "81e13f0300000cfc02fe7a44a76d0000000049454e44ae426082"
+)
+HOSTILE = "<script>document.title='stolen'</script>"
+IS_2 = mlflow.__version__.startswith("2.")
+
+
+def log_artifacts() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "plots").mkdir()
+        (folder / "plots" / "residuals.png").write_bytes(PNG)
+        (folder / "page.html").write_text(f"<h1>Report</h1>{HOSTILE}")
+        (folder / "drawing.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg">{HOSTILE}</svg>')
+        (folder / "notes.txt").write_text("Ridge on the diabetes set.\n" * 3)
+        pandas.DataFrame({"feature": ["bmi", "bp"], "weight": [519.8, 324.4]}).to_csv(
+            folder / "weights.csv", index=False
+        )
+        (folder / "weights.bin").write_bytes(numpy.arange(300, dtype="float64").tobytes())
+        mlflow.log_artifacts(name)
+
+
+def train(alpha: float, registered_as: str | None) -> tuple[str, str]:
+    """One run with params, metrics and their history, tags, artifacts and a model; its id and the model's."""
+    data, target = load_diabetes(return_X_y=True, as_frame=True)
+    with mlflow.start_run(run_name=f"ridge-{alpha}") as run:
+        model = Ridge(alpha=alpha).fit(data, target)
+        mlflow.log_params({"alpha": alpha, "solver": "auto"})
+        for step in range(20):
+            mlflow.log_metric("loss", 100 / (step + 1) + alpha, step=step)
+        mlflow.log_metric("r2", model.score(data, target))
+        mlflow.set_tag("team", "risk")
+        signature = infer_signature(data, model.predict(data))
+        place = {"artifact_path": "model"} if IS_2 else {"name": "model"}
+        info = mlflow.sklearn.log_model(
+            model, **place, signature=signature, input_example=data.head(2), registered_model_name=registered_as
+        )
+        log_artifacts()
+    return run.info.run_id, getattr(info, "model_id", None) or ""
+
+
+def main(address: str) -> None:
+    mlflow.set_tracking_uri(address)
+    experiment = mlflow.set_experiment("diabetes").experiment_id
+    runs = [train(0.1, "risk"), train(1.0, "risk"), train(10.0, None)]
+    written = {"experiment": experiment, "runs": [each[0] for each in runs], "models": [each[1] for each in runs]}
+    print(json.dumps(written))
+
+
+main(sys.argv[1])
