@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Assets:
     """Every file below `static/` that a browser may ask for, by its path there."""
 
     def __init__(self) -> None:
-        self._assets: Mapping[str, Asset] = dict(_read(FOLDER))
+        self._assets = _read()
 
     def address(self, path: str) -> str:
         """Where the file is asked for, below the site's prefix. It changes with the content."""
@@ -57,9 +58,12 @@ def takes_gzip(headers: Mapping[str, str]) -> bool:
     return "gzip" in headers.get("accept-encoding", "")
 
 
-def _read(folder: Path) -> Iterator[tuple[str, Asset]]:
-    for file in sorted(folder.rglob("*")):
+@cache
+def _read() -> Mapping[str, Asset]:
+    found = {}
+    for file in sorted(FOLDER.rglob("*")):
         if media_type := TYPES.get(file.suffix):
             content = file.read_bytes()
             asset = Asset(content, gzip.compress(content), media_type, sha256(content).hexdigest())
-            yield file.relative_to(folder).as_posix(), asset
+            found[file.relative_to(FOLDER).as_posix()] = asset
+    return found

@@ -38,14 +38,17 @@ class Links:
     def run(self, run_id: str, *more: str, **query: object) -> str:
         return self._at(("runs", run_id, *more), query)
 
+    def compare_runs(self) -> str:
+        return self._at(("compare-runs",), {})
+
     def logged_model(self, model_id: str, **query: object) -> str:
         return self._at(("logged-models", model_id), query)
 
     def names(self) -> str:
         return self._at(("names",), {})
 
-    def register(self, **query: object) -> str:
-        return self._at(("register",), query)
+    def register(self, *more: str, **query: object) -> str:
+        return self._at(("register", *more), query)
 
     def file(self, path: str) -> str:
         """The file itself, to be saved: browsers are told never to show it."""

@@ -16,7 +16,18 @@ from registry.server.bodies import read_body
 from registry.server.files import FileThreads
 from registry.server.gateways import Gateways
 from registry.server.transport import acting, actor_of
-from registry.server.ui import aliases, compare, model, models, notes, version
+from registry.server.ui import (
+    aliases,
+    compare,
+    experiments,
+    logged_models,
+    model,
+    models,
+    notes,
+    register,
+    runs,
+    version,
+)
 from registry.server.ui.assets import Assets, takes_gzip
 from registry.server.ui.links import Links
 from registry.server.ui.templates import environment
@@ -34,6 +45,10 @@ PAGES: Mapping[tuple[str, str], Page] = {
     **aliases.PAGES,
     **notes.PAGES,
     **compare.PAGES,
+    **runs.PAGES,
+    **logged_models.PAGES,
+    **register.PAGES,
+    **experiments.PAGES,
 }
 
 
@@ -70,6 +85,7 @@ class Pages:
             self._site,
             request.path_params,
             dict(request.query_params),
+            {key: request.query_params.getlist(key) for key in request.query_params},
             read_form(body),
             takes_gzip(request.headers),
             f"{request.url.scheme}://{request.headers.get('host', 'localhost')}{self._prefix}",

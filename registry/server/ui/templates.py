@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version as installed_version
 from math import log10
 from pathlib import Path
@@ -20,14 +21,16 @@ _UNITS = ("kB", "MB", "GB", "TB")
 _STEPS = ((60, "second"), (3600, "minute"), (86_400, "hour"), (86_400 * 30, "day"), (86_400 * 365, "month"))
 
 
+@cache
 def environment(clock: Callable[[], float] = time.time) -> Environment:
-    """Templates in which an unknown name is an error, and every value is text."""
+    """Templates in which an unknown name is an error, and every value is text. Made once: each is compiled."""
     made = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     made.globals["turnout_version"] = installed_version("turnout")
     made.globals["own_tags"] = own_tags
@@ -35,6 +38,9 @@ def environment(clock: Callable[[], float] = time.time) -> Environment:
     made.filters["size"] = size
     made.filters["shortened"] = shortened
     made.filters["shell"] = shlex.quote
+    made.filters["number"] = "{:.6g}".format
+    made.filters["duration"] = duration
+    made.filters["get_or_none"] = dict.get
     return made
 
 
@@ -49,6 +55,17 @@ def size(count: int) -> str:
         return f"{count} B"
     power = min(len(_UNITS), int(log10(count * 1.0005) / 3))
     return f"{count / 1000**power:.3g} {_UNITS[power - 1]}"
+
+
+def duration(milliseconds: int) -> str:
+    """A stretch of time in its two largest units."""
+    seconds = max(0, milliseconds) / 1000
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def shortened(text: str, most: int = 120) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -48,11 +48,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request, with the fields of its path, its query and its form."""
+    """A request, with the fields of its path, its query and its form. *repeated* has each value of the query's."""
 
     site: Site
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    repeated: Mapping[str, Sequence[str]] = field(default_factory=dict)
     typed: Mapping[str, str] = field(default_factory=dict)
     takes_gzip: bool = False
     origin: str = ""

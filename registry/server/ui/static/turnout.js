@@ -34,6 +34,23 @@ function enhance(root) {
   copyButtons(root);
 }
 
+// MLflow's client prints addresses of its own pages, such as /#/experiments/1/runs/….
+const elsewhere = [
+  [/^#\/experiments\/[^/]+\/runs\/([^/?]+)/, "runs/$1"],
+  [/^#\/experiments\/([^/?]+)/, "experiments/$1"],
+  [/^#\/models\/([^/]+)\/versions\/([^/?]+)/, "models/$1/versions/$2"],
+  [/^#\/models\/([^/?]+)/, "models/$1"],
+];
+if (document.body.dataset.home !== undefined) {
+  for (const [pattern, page] of elsewhere) {
+    const found = location.hash.match(pattern);
+    if (found) {
+      location.replace(found.slice(1).reduce((path, part, number) => path.replace(`$${number + 1}`, () => part), page));
+      break;
+    }
+  }
+}
+
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
   if (event.target.method !== "post" || !button) return;
