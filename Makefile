@@ -14,7 +14,7 @@ WHEEL_FILES := tests/e2e/requirements-sklearn15.txt tests/e2e/requirements-sklea
 .PHONY: help demo test check lint bench envs peers lock base-venv test-venv
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: base-venv ## the main job on real data: two models, one alias, a swap under load
 	@$(BIN)/turnout demo
@@ -39,6 +39,9 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/soak.py
 	$(BIN)/python bench/batch.py
 	$(BIN)/python bench/overload.py
+
+screenshots: test-venv envs ## every page in light, dark and on a phone, into screenshots/ (needs chromium)
+	@$(BIN)/python -m tests.ui.screenshots screenshots
 
 base-venv:
 	@PYTHON="$(PYTHON)" requirements/install.sh $(VENV) base $(BASE)

@@ -1,6 +1,6 @@
-"""Data as the real mlflow client writes it: run by an environment that has mlflow, with the server's address.
+"""Data as the real mlflow client writes it: run by an environment that has mlflow, with an address and a count of runs.
 
-Prints one JSON object that names what was written.
+Prints one JSON object that names what was written. The model of the first run is registered.
 """
 
 import json
@@ -52,18 +52,23 @@ def train(alpha: float, registered_as: str | None) -> tuple[str, str]:
         signature = infer_signature(data, model.predict(data))
         place = {"artifact_path": "model"} if IS_2 else {"name": "model"}
         info = mlflow.sklearn.log_model(
-            model, **place, signature=signature, input_example=data.head(2), registered_model_name=registered_as
+            model,
+            **place,
+            signature=signature,
+            input_example=data.head(2),
+            registered_model_name=registered_as,
+            pip_requirements=["scikit-learn"],  # given, so that no process has to find them out
         )
         log_artifacts()
     return run.info.run_id, getattr(info, "model_id", None) or ""
 
 
-def main(address: str) -> None:
+def main(address: str, count: int) -> None:
     mlflow.set_tracking_uri(address)
     experiment = mlflow.set_experiment("diabetes").experiment_id
-    runs = [train(0.1, "risk"), train(1.0, "risk"), train(10.0, None)]
+    runs = [train(10.0**number, None if number else "risk") for number in range(count)]
     written = {"experiment": experiment, "runs": [each[0] for each in runs], "models": [each[1] for each in runs]}
     print(json.dumps(written))
 
 
-main(sys.argv[1])
+main(sys.argv[1], int(sys.argv[2]))

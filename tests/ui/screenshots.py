@@ -1,0 +1,62 @@
+"""Makes a picture of every page in light, in dark and on a phone: `python -m tests.ui.screenshots FOLDER`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import msgspec
+from playwright.sync_api import Browser
+
+from tests.compat.environments import interpreter
+from tests.ui.browsers import chromium, opened
+from tests.ui.seeds import Seeded, seeded
+
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 800}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 800}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as place,
+        chromium() as browser,
+        seeded(Path(place), interpreter("mlflow3"), interpreter("mlflow2")) as site,
+    ):
+        report_a_gateway(site)
+        for look, options in LOOKS.items():
+            photograph(browser, site, folder, look, options)
+    print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")
+
+
+def report_a_gateway(site: Seeded) -> None:
+    version = {"version": "1", "role": "primary", "state": "ready"}
+    endpoint = {"name": "risk", "model": "risk", "alias": "champion", "versions": [version]}
+    report = {"address": "http://127.0.0.1:8080", "interval_s": 300, "endpoints": [endpoint]}
+    request = urllib.request.Request(
+        f"{site.address}/api/turnout/v1/gateways/gateway-1",
+        msgspec.json.encode(report),
+        {"content-type": "application/json"},
+        method="PUT",
+    )
+    urllib.request.urlopen(request).close()
+
+
+def photograph(browser: Browser, site: Seeded, folder: Path, look: str, options: dict[str, object]) -> None:
+    with opened(browser, site.address, **options) as page:
+        for address in site.pages:
+            page.goto(address)
+            page.wait_for_load_state("networkidle")
+            named = re.sub(r"(m-)?[0-9a-f]{32}", "id", address)
+            name = re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-") or "models"
+            page.screenshot(path=folder / f"{name}.{look}.png", full_page=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
