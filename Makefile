@@ -11,7 +11,7 @@ TEST := requirements/test.txt $(BASE)
 WHEEL_FILES := tests/e2e/requirements-sklearn15.txt tests/e2e/requirements-sklearn16.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench envs peers lock base-venv test-venv
+.PHONY: help demo test check lint bench screenshots envs peers lock base-venv test-venv
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -24,6 +25,7 @@ LOOKS = {
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TURNOUT_ACTOR"] = "ana"
     with (
         tempfile.TemporaryDirectory() as place,
         chromium() as browser,

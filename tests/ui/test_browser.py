@@ -231,7 +231,7 @@ def test_image(page: Page, site: Seeded):
     """An image among the artifacts is shown."""
     page.goto(f"/runs/{site.by_3.runs[0]}?path=plots/residuals.png")
 
-    expect(page.locator(".preview img")).to_have_js_property("naturalWidth", 2)
+    expect(page.locator(".preview img")).to_have_js_property("naturalWidth", 240)
 
 
 def test_links_of_mlflow(page: Page, site: Seeded):

@@ -95,6 +95,18 @@ def test_set_tag(reader, registry):
     assert registry.get_registered_model("wine").tags == {"tier": "1", "team": "fraud"}
 
 
+def test_add_tag_that_is_there(reader, registry):
+    """Adding a tag that is there already says what it holds; sent again, it is replaced."""
+    page = reader.send(reader.open("/models/wine?edit=tag"), "#tags form", {"key": "team", "value": "fraud"})
+    assert page.status == 400
+    assert "with the value 'risk'" in page.text("#tags .error")
+    assert registry.get_registered_model("wine").tags == {"team": "risk"}
+
+    reader.send(page, "#tags form")
+
+    assert registry.get_registered_model("wine").tags == {"team": "fraud"}
+
+
 @pytest.mark.parametrize("key", ["", "a\nb", "../x", "turnout.digest", "x" * 300])
 def test_set_tag_refused(reader, key):
     """A key that cannot be is told in the form, which keeps the value."""
@@ -177,6 +189,13 @@ def test_alias_refused(reader, registry, fields, status):
 
     assert page.status == status
     assert registry.get_registered_model("wine").aliases == {"champion": "2"}
+
+
+def test_alias_that_differs_by_case(reader):
+    """An alias beside one that differs only by case is set, and the page says that they are two."""
+    page = reader.send(reader.open("/models/wine?edit=alias-3"), "#version-3 form", {"alias": "Champion"})
+
+    assert "differs only by case" in page.text(".notice")
 
 
 def test_delete_alias(reader, registry, gateway):

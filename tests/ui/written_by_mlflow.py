@@ -4,8 +4,10 @@ Prints one JSON object that names what was written. The model of the first run i
 """
 
 import json
+import struct
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import mlflow
@@ -15,20 +17,27 @@ from mlflow.models import infer_signature
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
-# A picture of 2 by 2 pixels.
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000002000000020802000000fdd49a73000000164944415478da63f8cfc0c0f09f81819181"
-    "81e13f0300000cfc02fe7a44a76d0000000049454e44ae426082"
-)
 HOSTILE = "<script>document.title='stolen'</script>"
 IS_2 = mlflow.__version__.startswith("2.")
+
+
+def png(width: int = 240, height: int = 160) -> bytes:
+    """A picture of two shades that meet on a diagonal."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = [bytes([0]) + bytes(200 if x * height > y * width else 90 for x in range(width)) for y in range(height)]
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packed = zlib.compress(b"".join(rows))
+    return bytes.fromhex("89504e470d0a1a0a") + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def log_artifacts() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "plots").mkdir()
-        (folder / "plots" / "residuals.png").write_bytes(PNG)
+        (folder / "plots" / "residuals.png").write_bytes(png())
         (folder / "page.html").write_text(f"<h1>Report</h1>{HOSTILE}")
         (folder / "drawing.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg">{HOSTILE}</svg>')
         (folder / "notes.txt").write_text("Ridge on the diabetes set.\n" * 3)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from registry.errors import AliasNotFound, InvalidParameter
 from registry.names import check_new_alias, check_version
+from registry.notices import listening
 from registry.server.ui import model, version
 from registry.server.ui.confirm import Question, ask, facts_of
 from registry.server.ui.forms import NO_FORM, Form
@@ -31,15 +32,18 @@ def _move(visit: Visit, form: Form, of_version: str | None) -> str:
     alias = check_new_alias(form.required("alias", "the alias").removeprefix("@"))
     number = str(check_version(of_version or form.required("version", "the version")))
     before = visit.registry.get_registered_model(name).aliases.get(alias)
+    done = "alias-set"
     if before != number:
         _check_reason(visit, form, alias, before, number)
         expected = _pointed_at(visit, alias, form.text("seen_at"))
-        visit.registry.set_registered_model_alias(
-            name, alias, number, expected_version=expected, reason=form.text("reason") or None
-        )
+        with listening() as heard:
+            visit.registry.set_registered_model_alias(
+                name, alias, number, expected_version=expected, reason=form.text("reason") or None
+            )
+        done = "alias-alike" if heard else done
     if of_version is None:
-        return visit.links.model(name, done="alias-set", what=alias) + f"#version-{number}"
-    return visit.links.version(name, number, done="alias-set", what=alias)
+        return visit.links.model(name, done=done, what=alias) + f"#version-{number}"
+    return visit.links.version(name, number, done=done, what=alias)
 
 
 def _check_reason(visit: Visit, form: Form, alias: str, before: str | None, number: str) -> None:

@@ -68,11 +68,11 @@ def _side(visit: Visit, name: str, number: str) -> Side:
 
 
 def _measured(visit: Visit, version: ModelVersion) -> tuple[Mapping[str, str], Mapping[str, float]]:
-    """The params and metrics of the run that made it, and of its logged model."""
+    """The params and metrics of its logged model, and of the run that made it, whose latest values count."""
     params: dict[str, str] = {}
     metrics: dict[str, float] = {}
     tracking = visit.registry.tracking
-    for read, key in ((tracking.get_run, version.run_id), (tracking.get_logged_model, version.model_id)):
+    for read, key in ((tracking.get_logged_model, version.model_id), (tracking.get_run, version.run_id)):
         if key is None:
             continue
         try:

@@ -7,6 +7,8 @@ from functools import partial
 
 from starlette.responses import Response
 
+from registry.errors import InvalidParameter
+from registry.names import DIGEST_TAG, shown
 from registry.server.ui import model, version
 from registry.server.ui.confirm import Question, ask
 from registry.server.ui.forms import NO_FORM, Form
@@ -30,6 +32,7 @@ def set_tag(visit: Visit) -> Response:
     def change(form: Form) -> str:
         name, number = _owner(visit)
         key, value = form.required("key", "the tag's key"), form.value("value")
+        _refuse_surprise(visit, form, key)
         if number is None:
             visit.registry.set_registered_model_tag(name, key, value)
         else:
@@ -37,6 +40,17 @@ def set_tag(visit: Visit) -> Response:
         return _address(visit, done="tag-set", what=key) + "#tags"
 
     return changing(visit, "tag", _page(visit), change)
+
+
+def _refuse_surprise(visit: Visit, form: Form, key: str) -> None:
+    """Whoever adds a tag that is there already learns it, before its value is gone."""
+    name, number = _owner(visit)
+    registry = visit.registry
+    owner = registry.get_registered_model(name) if number is None else registry.get_model_version(name, number)
+    if key in owner.tags and form.value("editing") != key and key != DIGEST_TAG:
+        raise InvalidParameter(
+            f"tag {shown(key)} is there already, with the value {shown(owner.tags[key])}: send this again to replace it"
+        )
 
 
 def ask_to_delete_tag(visit: Visit, form: Form = NO_FORM) -> Response:

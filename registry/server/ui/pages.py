@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from registry.core import ServedRegistry
 from registry.errors import RegistryError
+from registry.notices import listening
 from registry.server.bodies import read_body
 from registry.server.files import FileThreads
 from registry.server.gateways import Gateways
@@ -101,7 +102,11 @@ def is_for_a_browser(request: Request) -> bool:
 def _shown(page: Page, visit: Visit, actor: str | None) -> Response:
     token = acting.set(actor)
     try:
-        return page(visit)
+        with listening() as heard:
+            response = page(visit)
+        for each in heard:
+            log.warning("%s", each)
+        return response
     except RegistryError as problem:
         return _problem(visit, problem.http_status, str(problem))
     except Exception:  # the boundary of a request: the server goes on

@@ -25,7 +25,6 @@ CHARTED_POINTS = 2_000
 MOST_ROWS = 200
 NOTE_TAG = "mlflow.note.content"
 HISTORY_TAG = "mlflow.log-model.history"
-SYSTEM = "mlflow."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,6 @@ def show_run(visit: Visit) -> Response:
     folder, tree = _tree(visit, run, models, model_id)
     measured = sorted(run.metrics, key=lambda each: each.key)
     keys = list(dict.fromkeys(each.key for each in measured))
-    own = {key: value for key, value in run.tags.items() if not key.startswith(SYSTEM)}
     return visit.show(
         "run.html",
         run=run,
@@ -53,8 +51,6 @@ def show_run(visit: Visit) -> Response:
         description=markdown.render(run.tags.get(NOTE_TAG)),
         metrics=measured,
         lines=[_line(visit, run.run_id, key) for key in keys[:MOST_CHARTS]],
-        tags=own,
-        system_tags={key: value for key, value in run.tags.items() if key not in own},
         models=models,
         paths=_logged_paths(run),
         tree=tree,

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from registry.names import DIGEST_TAG
 
 FOLDER = Path(__file__).parent / "templates"
+RECORDED = "mlflow."  # how the tags begin that clients write by themselves
 _UNITS = ("kB", "MB", "GB", "TB")
 _STEPS = ((60, "second"), (3600, "minute"), (86_400, "hour"), (86_400 * 30, "day"), (86_400 * 365, "month"))
 
@@ -34,6 +35,8 @@ def environment(clock: Callable[[], float] = time.time) -> Environment:
     )
     made.globals["turnout_version"] = installed_version("turnout")
     made.globals["own_tags"] = own_tags
+    made.globals["written"] = lambda tags: {key: value for key, value in tags.items() if not key.startswith(RECORDED)}
+    made.globals["recorded"] = lambda tags: {key: value for key, value in tags.items() if key.startswith(RECORDED)}
     made.filters["moment"] = lambda given: _moment(given, clock())
     made.filters["size"] = size
     made.filters["shortened"] = shortened

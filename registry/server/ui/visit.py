@@ -123,6 +123,7 @@ NOTICES = {
     "version-created": "Version {what} is registered.",
     "version-deleted": "Version {what} was deleted.",
     "alias-set": "Alias {what} is set.",
+    "alias-alike": "Alias {what} is set, beside another one that differs only by case: clients take them for two.",
     "alias-deleted": "Alias {what} was deleted.",
     "rolled-back": "Rolled back: the alias points at version {what}.",
     "tag-set": "Tag {what} is set.",
