@@ -313,3 +313,6 @@ class ServedRegistry(Registry, Protocol):
 
     def protects(self, path: str) -> bool:
         """Whether files at, above or below *path* of the artifact store belong to a registered version."""
+
+    def versions_at(self, path: str, max_results: int = 50) -> list[ModelVersion]:
+        """The versions, newest first, whose files lie at exactly *path* of the artifact store: also copies of one."""

@@ -39,7 +39,7 @@ from registry.sql.files import find_destination, record_destination
 from registry.sql.imports import SqlImports
 from registry.sql.keyring import Keyring
 from registry.sql.paging import check_max_results
-from registry.sql.protection import is_protected
+from registry.sql.protection import find_versions_at, is_protected
 from registry.sql.rows import (
     MODEL_BY_NAME,
     VERSION_BY_NUMBER,
@@ -321,6 +321,9 @@ class SqlRegistry:
 
     def protects(self, path: str) -> bool:
         return self._database.read(is_protected, path)
+
+    def versions_at(self, path: str, max_results: int = 50) -> list[ModelVersion]:
+        return find_versions_at(self._database, path, max_results)
 
     # What is there is found by the shortest way, and what is not there is explained by the long one
 

@@ -73,7 +73,7 @@ def test_destination_stays_once_there_is_a_run(tmp_path):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_protected_paths(kind, tmp_path, request):
-    """A path is protected exactly if it lies at, above or below the files of a version."""
+    """A path is protected exactly if it lies at, above or below the files of a version, which are found by it."""
     uri = f"sqlite:///{tmp_path}/r.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")()
     with connect(uri, artifacts_destination=str(tmp_path / "files"), allowed_sources=["s3://b"]) as registry:
         run = registry.tracking.create_run("0")
@@ -85,6 +85,15 @@ def test_protected_paths(kind, tmp_path, request):
         assert not registry.protects(f"{place}/model")
 
         registry.create_model_version("wine", f"{run.artifact_uri}/model", run_id=run.run_id)
+
+        registry.copy_model_version("models:/wine/2", "prod")
+        assert [(each.name, each.version) for each in registry.versions_at(f"{place}/model")] == [
+            ("prod", "1"),
+            ("wine", "2"),
+        ]
+        assert len(registry.versions_at(f"{place}/model", 1)) == 1
+        assert registry.versions_at(place) == registry.versions_at(f"{place}/model/MLmodel") == []
+        registry.delete_registered_model("prod")
 
         for path in (f"{place}/model", f"{place}/model/MLmodel", f"{place}/model/new/file", place, "0"):
             assert registry.protects(path), path

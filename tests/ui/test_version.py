@@ -159,7 +159,7 @@ def test_delete(reader, registry):
     page = reader.open("/models/wine/versions/1/delete")
 
     assert "@champion will be deleted with it" in page.text(".facts")
-    assert "Copies of it stay: version 1 of “prod”." in page.text(".facts")
+    assert "Versions of the same files stay: version 1 of “prod”." in page.text(".facts")
     page = reader.send(page, "main form")
     assert page.text(".notice") == "Version “1” was deleted."
     assert page.texts("#versions tbody th a") == ["Version 2"]

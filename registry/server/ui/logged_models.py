@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from registry.server.ui.contents import Contents, folder_of, read_contents
-from registry.server.ui.runs import MOST_ROWS, versions_of_logged
+from registry.server.ui.runs import MOST_ROWS, versions_of
 from registry.server.ui.tree import read_tree
 from registry.server.ui.visit import Page, Visit
 
@@ -29,7 +29,7 @@ def show_logged_model(visit: Visit) -> Response:
         tree=tree,
         folder=folder,
         metrics=sorted(model.metrics, key=lambda each: each.key),
-        versions=versions_of_logged(visit, model),
+        versions=versions_of(visit, model.artifact_uri),
         most=MOST_ROWS,
     )
 

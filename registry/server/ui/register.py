@@ -12,7 +12,7 @@ from registry.errors import AlreadyExists, InvalidParameter, NotFound, RegistryE
 from registry.models.registration import register as make_version
 from registry.names import check_model_name, shown
 from registry.server.ui.forms import NO_FORM, Form
-from registry.server.ui.runs import versions_of_folder, versions_of_logged
+from registry.server.ui.runs import versions_of
 from registry.server.ui.visit import Page, Visit, changing
 
 NEW = "new"
@@ -93,7 +93,7 @@ def _origin(visit: Visit, given: Mapping[str, str]) -> Origin:
         back = visit.links.logged_model(model_id)
         if model.source_run_id:
             back = visit.links.run(model.source_run_id, model=model_id) + "#artifacts"
-        return Origin(model.model_uri, model.name, back, {"model": model_id}, versions_of_logged(visit, model))
+        return Origin(model.model_uri, model.name, back, {"model": model_id}, versions_of(visit, model.artifact_uri))
     run_id, path = given.get("run"), given.get("path", "").strip("/")
     if not (run_id and path):
         raise InvalidParameter("what shall be registered? Open a run, and choose a model's folder among its artifacts")
@@ -103,7 +103,7 @@ def _origin(visit: Visit, given: Mapping[str, str]) -> Origin:
         f"{path} of run {run.run_name}",
         visit.links.run(run_id, path=path) + "#artifacts",
         {"run": run_id, "path": path},
-        versions_of_folder(visit, run, path),
+        versions_of(visit, run.artifact_uri, path),
     )
 
 

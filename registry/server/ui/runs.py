@@ -10,16 +10,14 @@ from functools import partial
 from starlette.responses import Response
 
 from registry.core import ModelVersion
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound
 from registry.server.ui import charts, markdown
 from registry.server.ui.contents import folder_of
-from registry.server.ui.searches import equals
 from registry.server.ui.tree import Node, Tree, read_tree
 from registry.server.ui.visit import Page, Visit
 from registry.tracking import LoggedModel, Run
 
 MOST_MODELS = 50
-MOST_VERSIONS = 50
 MOST_CHARTS = 12
 CHARTED_POINTS = 2_000
 MOST_ROWS = 200
@@ -102,36 +100,17 @@ def _chosen(visit: Visit, run: Run, tree: Tree | None, model_id: str) -> Chosen 
         return None
     if model_id and not tree.chosen:
         model = visit.registry.tracking.get_logged_model(model_id)
-        return Chosen(model.name, visit.links.register(model=model_id), versions_of_logged(visit, model))
+        return Chosen(model.name, visit.links.register(model=model_id), versions_of(visit, model.artifact_uri))
     if model_id or not tree.chosen:
         return None
-    found = versions_of_folder(visit, run, tree.chosen)
-    return Chosen(tree.chosen, visit.links.register(run=run.run_id, path=tree.chosen), found)
+    register = visit.links.register(run=run.run_id, path=tree.chosen)
+    return Chosen(tree.chosen, register, versions_of(visit, run.artifact_uri, tree.chosen))
 
 
-def versions_of_logged(visit: Visit, model: LoggedModel) -> list[ModelVersion]:
-    """The versions that were made of a logged model."""
-    found = list(visit.registry.search_model_versions(equals("source_path", model.model_uri), MOST_VERSIONS))
-    if model.source_run_id:
-        found += [each for each in _versions_of_run(visit, model.source_run_id) if each.model_id == model.model_id]
-    return list({(each.name, each.version): each for each in found}.values())
-
-
-def versions_of_folder(visit: Visit, run: Run, path: str) -> list[ModelVersion]:
-    """The versions whose files are those of a folder of the run, whatever their source was called."""
-    place = f"{run.artifact_uri.rstrip('/')}/{path}"
-    found = []
-    for each in _versions_of_run(visit, run.run_id):
-        try:
-            if visit.registry.get_model_version_download_uri(each.name, each.version).rstrip("/") == place:
-                found.append(each)
-        except RegistryError:  # it was deleted this moment
-            continue
-    return found
-
-
-def _versions_of_run(visit: Visit, run_id: str) -> list[ModelVersion]:
-    return list(visit.registry.search_model_versions(equals("run_id", run_id), MOST_VERSIONS))
+def versions_of(visit: Visit, uri: str, path: str = "") -> list[ModelVersion]:
+    """The versions whose files are those at *path* below *uri*, whatever their source was called."""
+    folder = folder_of(f"{uri.rstrip('/')}/{path}")
+    return [] if folder is None else visit.registry.versions_at(folder)
 
 
 # Artifacts

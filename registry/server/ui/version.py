@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 from starlette.responses import Response
 
 from registry.core import ModelVersion
-from registry.errors import RegistryError
 from registry.server.served import Served
 from registry.server.ui import markdown
 from registry.server.ui.confirm import Question, ask, facts_of
 from registry.server.ui.contents import Contents, folder_of, read_contents
 from registry.server.ui.forms import NO_FORM, Form
 from registry.server.ui.model import MOST_ALIASES, MOST_TAGS, now
-from registry.server.ui.searches import equals
 from registry.server.ui.tree import read_tree
 from registry.server.ui.visit import Page, Visit, changing
 
 MOST_COPIES = 20
+SUGGESTED = 20
 MOST_REQUEST_CHARS = 1_000
 
 
@@ -103,7 +102,7 @@ def ask_to_promote(visit: Visit, form: Form = NO_FORM) -> Response:
         form=form,
         version=version,
         address=visit.links.version(version.name, version.version),
-        names=[each.name for each in visit.registry.search_registered_models(max_results=MOST_COPIES)],
+        names=[each.name for each in visit.registry.search_registered_models(max_results=SUGGESTED)],
     )
 
 
@@ -139,19 +138,17 @@ def _facts(visit: Visit, version: ModelVersion) -> list[str]:
     if aliases:
         facts.append(f"{aliases} will be deleted with it: what follows stays at what it serves.")
     if copies:
-        facts.append(f"Copies of it stay: {copies}.")
+        facts.append(f"Versions of the same files stay: {copies}.")
     if not (aliases or served or copies):
         facts.append("Nothing that is known here depends on it: no alias, no gateway, no copy.")
     return [*facts, "This cannot be undone, and its number is not given again. Its files stay where they were logged."]
 
 
 def _copies(visit: Visit, version: ModelVersion) -> list[ModelVersion]:
-    source = f"models:/{version.name}/{version.version}"
-    try:
-        found = visit.registry.search_model_versions(equals("source_path", source), MOST_COPIES)
-    except RegistryError:
-        return []
-    return [each for each in found if each.source == source]
+    """Other versions of the same files."""
+    folder = folder_of(visit.registry.get_model_version_download_uri(version.name, version.version))
+    found = [] if folder is None else visit.registry.versions_at(folder, MOST_COPIES)
+    return [each for each in found if each.key != version.key]
 
 
 def delete(visit: Visit) -> Response:
