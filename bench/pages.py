@@ -17,9 +17,10 @@ from statistics import median
 
 import click
 from playwright.sync_api import Browser, sync_playwright
-from registry import Subject, fill, log_run  # the bench beside this one, not the package
 from servers import turnout_server
 from verdicts import Verdicts
+
+from registry import Subject, fill, log_run  # the bench beside this one, not the package
 
 MAX_PAINT_MS = 300.0
 MAX_KB = 100.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from registry.names import MAX_NAME_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +30,21 @@ class Served:
 
 def served_by(gateway: str, address: str, endpoints: Iterable[Mapping[str, Any]]) -> tuple[Served, ...]:
     """Each version of each endpoint; what is not as a report should be is left out."""
-    found: list[Served] = []
-    for each in endpoints:
-        name, model, alias = each.get("name"), each.get("model"), each.get("alias")
-        if not isinstance(name, str) or not isinstance(model, str):
+    return tuple(_served(gateway, address, endpoints))
+
+
+def _served(gateway: str, address: str, endpoints: Iterable[Mapping[str, Any]]) -> Iterator[Served]:
+    for endpoint in endpoints:
+        name, model, alias = _text(endpoint, "name"), _text(endpoint, "model"), _text(endpoint, "alias")
+        versions = endpoint.get("versions")
+        if name is None or model is None or not isinstance(versions, list):
             continue
-        versions = each.get("versions")
-        for one in versions if isinstance(versions, list) else ():
-            if isinstance(one, dict) and one.get("version") is not None:
-                followed = alias if isinstance(alias, str) else None
-                role, state = str(one.get("role", "")), str(one.get("state", ""))
-                found.append(Served(gateway, address, name, model, followed, str(one["version"]), role, state))
-    return tuple(found)
+        for each in versions:
+            if isinstance(each, dict) and (version := _text(each, "version")) is not None:
+                role, state = _text(each, "role") or "", _text(each, "state") or ""
+                yield Served(gateway, address, name, model, alias, version, role, state)
+
+
+def _text(given: Mapping[str, Any], key: str) -> str | None:
+    found = given.get(key)
+    return found if isinstance(found, str) and len(found) <= MAX_NAME_CHARS else None

@@ -135,6 +135,25 @@ def test_served_is_marked(reader, registry, make_version):
     assert page.texts(".alias.served") == ["@champion (served)"]
 
 
+def test_report_with_anything_in_it(reader, registry, make_version):
+    """Whatever a gateway says that it serves is text."""
+    registry.create_registered_model("wine")
+    make_version()
+    hostile = "<script>alert(1)</script>" * 10
+    version = {"version": hostile, "role": "primary", "state": "ready"}
+    endpoints = [{"name": hostile, "model": "wine", "alias": hostile, "versions": [version, 5, None, {}]}] * 20
+    endpoints += [{"name": hostile * 9, "model": "wine", "versions": [version]}, {"name": "x", "model": "wine"}]
+    report = {"address": "javascript:alert(1)", "endpoints": endpoints}
+    reader.client.put("/api/turnout/v1/gateways/one", json=report).raise_for_status()
+
+    for path in ("/", "/models/wine", "/models/wine/versions/1", "/models/wine/delete"):
+        page = reader.open(path)
+        assert page.status == 200
+        assert not page.has("main script")
+        assert len(page.response.content) < 100_000
+    assert "and 10 more" in reader.open("/models/wine").text(".serving")
+
+
 @pytest.mark.parametrize("query", [{"sort": "colour"}, {"page": "nonsense"}, {"q": "x" * 50_000}])
 def test_strange_addresses(reader, registry, query):
     """An address that somebody made up is refused on a page."""

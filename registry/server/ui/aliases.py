@@ -10,6 +10,7 @@ from starlette.responses import Response
 from registry.errors import AliasNotFound, InvalidParameter
 from registry.names import check_new_alias, check_version
 from registry.notices import listening
+from registry.server.served import Served
 from registry.server.ui import model, version
 from registry.server.ui.confirm import Question, ask, facts_of
 from registry.server.ui.forms import NO_FORM, Form
@@ -47,13 +48,18 @@ def _move(visit: Visit, form: Form, of_version: str | None) -> str:
 
 
 def _check_reason(visit: Visit, form: Form, alias: str, before: str | None, number: str) -> None:
-    following = [each for each in visit.site.gateways.serving(visit.path["name"]) if each.alias == alias]
+    following = _following(visit, alias)
     if following and not form.text("reason"):
         endpoints = ", ".join(sorted({f"“{each.endpoint}” of gateway {each.gateway}" for each in following})[:5])
         raise InvalidParameter(
             f"@{alias} is served: {endpoints} follows it. Moving it from version {before or 'none'} to version "
             f"{number} deploys version {number} there. Give a reason, and send this again."
         )
+
+
+def _following(visit: Visit, alias: str) -> list[Served]:
+    """What gateways serve because they follow the alias."""
+    return [each for each in visit.site.gateways.serving(visit.path["name"]) if each.alias == alias]
 
 
 def _pointed_at(visit: Visit, alias: str, seen_at: str) -> str | int | None:
@@ -74,7 +80,7 @@ def _pointed_at(visit: Visit, alias: str, seen_at: str) -> str | int | None:
 def ask_to_delete(visit: Visit, form: Form = NO_FORM) -> Response:
     name, alias = visit.path["name"], visit.path["alias"]
     found = visit.registry.get_model_version_by_alias(name, alias)
-    following = [each for each in visit.site.gateways.serving(name) if each.alias == alias]
+    following = _following(visit, alias)
     question = Question(
         title=f"Delete alias @{alias} of “{name}”?",
         facts=[
@@ -111,7 +117,7 @@ def ask_to_roll_back(visit: Visit, form: Form = NO_FORM) -> Response:
         facts=[
             f"It points at version {found.version}, and will point at the version before that one in its history; "
             "moves that were rolled back and versions deleted since are skipped.",
-            *facts_of(each for each in visit.site.gateways.serving(name) if each.alias == alias),
+            *facts_of(_following(visit, alias)),
         ],
         action=visit.links.model(name, "aliases", alias, "rollback"),
         button="Roll back",

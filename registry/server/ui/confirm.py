@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
@@ -10,6 +10,8 @@ from starlette.responses import Response
 from registry.server.served import Served
 from registry.server.ui.forms import Form
 from registry.server.ui.visit import Visit
+
+MOST_FACTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ def ask(visit: Visit, question: Question, form: Form) -> Response:
     return visit.show("confirm.html", form.status, question=question, form=form)
 
 
-def facts_of(served: Iterable[Served]) -> list[str]:
+def facts_of(served: Sequence[Served]) -> list[str]:
     """A sentence about each endpoint that serves, or is about to serve, something of it."""
-    return [
+    facts = [
         f"Endpoint “{each.endpoint}” of gateway {each.gateway} "
         + (f"serves version {each.version}" if each.is_serving else f"has version {each.version} on its way in or out")
         + (f" because it follows @{each.alias}." if each.alias else ".")
-        for each in served
+        for each in served[:MOST_FACTS]
     ]
+    return facts + ([f"So do {len(served) - MOST_FACTS} more."] if len(served) > MOST_FACTS else [])

@@ -17,6 +17,7 @@ from registry.server.ui.visit import Page, Visit, changing
 
 PER_PAGE = 25
 FEW_ALIASES = 4
+FEW_VERSIONS = 4
 SUGGESTED = 20
 ORDERS = {
     "name": "name ASC",
@@ -45,7 +46,7 @@ class Row:
 
     @property
     def served_versions(self) -> list[str]:
-        return sorted({each.version for each in self.served if each.is_serving})
+        return sorted({each.version for each in self.served if each.is_serving})[:FEW_VERSIONS]
 
 
 def list_models(visit: Visit) -> Response:
