@@ -41,8 +41,7 @@ from registry.server.transport import (
     failure,
     refusal,
 )
-from registry.server.ui.pages import Pages as Site
-from registry.server.ui.pages import is_for_a_browser
+from registry.server.ui.website import Website, is_for_a_browser
 
 log = logging.getLogger("turnout.http")
 
@@ -109,7 +108,7 @@ class RegistryServer:
         self._metrics = metrics.Metrics()
         reports = gateways.Gateways()
         self._table = _table(prefix, reports)
-        self._site = Site(registry, reports, self._file_threads, prefix)
+        self._website = Website(registry, reports, self._file_threads, prefix)
         self._router = self._make_router()
         self._health = f"{prefix}/health"
 
@@ -219,7 +218,7 @@ class RegistryServer:
             StarletteRoute("/openapi.json", self._show_openapi),
             *change_routes(self._feed),
             *artifact_routes(self._registry, self._file_threads),
-            *self._site.routes(),
+            *self._website.routes(),
         ]
         handlers = {HTTPException: self._http_error, RegistryError: self._registry_error, Exception: _server_error}
         return Starlette(routes=routes, exception_handlers=cast(Any, handlers))
@@ -237,13 +236,13 @@ class RegistryServer:
     async def _registry_error(self, request: StarletteRequest, problem: Exception) -> Response:
         assert isinstance(problem, RegistryError)
         if is_for_a_browser(request):
-            return self._site.problem(request, problem.http_status, str(problem))
+            return self._website.problem(request, problem.http_status, str(problem))
         return _as_response(refusal(problem))
 
     async def _http_error(self, request: StarletteRequest, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
         if is_for_a_browser(request):
-            return self._site.problem(request, problem.status_code, _NO_PAGE)
+            return self._website.problem(request, problem.status_code, _NO_PAGE)
         code = ENDPOINT_NOT_FOUND if problem.status_code in (404, 405) else "BAD_REQUEST"
         found = failure(problem.status_code, code, f"{problem.detail}: {request.method} {request.url.path[:200]}")
         extra = [(key.lower().encode(), value.encode()) for key, value in (problem.headers or {}).items()]

@@ -268,6 +268,7 @@ def test_times_are_local(browser, site):
 def test_hostile_values(page: Page, site: Seeded):
     """Whatever stands in descriptions, tags, params, file names and files is text on every page."""
     registry = site.registry
+    registry.create_registered_model("<img src=x onerror=document.title='stolen'>")
     registry.create_registered_model("hostile", {"note": HOSTILE * 500}, f"{HOSTILE}\n\n[x](javascript:alert(1))")
     run = registry.tracking.create_run(run_name=HOSTILE, tags={"mlflow.note.content": HOSTILE, "x": HOSTILE})
     registry.tracking.log_batch(
@@ -285,6 +286,8 @@ def test_hostile_values(page: Page, site: Seeded):
 
     addresses = [
         "/",
+        "/models/<img src=x onerror=document.title='stolen'>",
+        "/models/<img src=x onerror=document.title='stolen'>/delete",
         "/models/hostile",
         "/models/hostile?edit=description",
         "/models/hostile?edit=tag&key=note",

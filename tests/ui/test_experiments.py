@@ -83,6 +83,19 @@ def test_empty_experiment(reader):
     assert "mlflow.set_experiment(experiment_id=" in page.text(".command")
 
 
+def test_deleted(reader, registry, experiment):
+    """Deleted runs are one link away."""
+    deleted = registry.tracking.search_runs([experiment])[0]
+    registry.tracking.delete_run(deleted.run_id)
+    page = reader.open(f"/experiments/{experiment}")
+    assert runs(page) == ["ridge-1", "ridge-0"]
+
+    page = reader.open(page.attribute("a[href*=deleted]", "href"))
+
+    assert runs(page) == [deleted.run_name]
+    assert "was deleted" in reader.open(f"/runs/{deleted.run_id}").text(".warning")
+
+
 def test_compare(reader, experiment, registry):
     """Several runs stand side by side, with one metric of all in one chart."""
     ids = [each.run_id for each in registry.tracking.search_runs([experiment])]

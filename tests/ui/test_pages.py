@@ -103,7 +103,7 @@ def test_files_of_pages(reader):
 
 
 @pytest.mark.parametrize(
-    "path", ["/static/vendor/vendor.json", "/static/../app.py", "/static/%2e%2e/pages.py", "/static/"]
+    "path", ["/static/vendor/vendor.json", "/static/../app.py", "/static/%2e%2e/website.py", "/static/"]
 )
 def test_no_other_files(reader, path):
     """Nothing but what pages refer to is given out."""

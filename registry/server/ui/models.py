@@ -86,10 +86,14 @@ def create_model(visit: Visit) -> Response:
 
 
 def suggest_names(visit: Visit) -> Response:
-    """The names that hold what is typed into a field for one."""
+    """What a field for a model's name offers while somebody types."""
     typed = visit.query.get("target") or visit.query.get("name") or ""
-    found = visit.registry.search_registered_models(part_of("name", typed.strip()), SUGGESTED)
-    return visit.show("names.html", names=[each.name for each in found])
+    return visit.show("names.html", names=names_with(visit, typed.strip()))
+
+
+def names_with(visit: Visit, text: str = "") -> list[str]:
+    """The first models whose name has *text* in it."""
+    return [each.name for each in visit.registry.search_registered_models(part_of("name", text), SUGGESTED)]
 
 
 def _order(given: str) -> str:

@@ -12,12 +12,12 @@ from registry.errors import AlreadyExists, InvalidParameter, NotFound, RegistryE
 from registry.models.registration import register as make_version
 from registry.names import check_model_name, shown
 from registry.server.ui.forms import NO_FORM, Form
+from registry.server.ui.models import names_with
 from registry.server.ui.runs import versions_of
 from registry.server.ui.visit import Page, Visit, changing
 
 NEW = "new"
 EXISTING = "existing"
-SUGGESTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,8 @@ class Origin:
 
 
 def ask_where(visit: Visit, form: Form = NO_FORM) -> Response:
-    given = visit.typed or visit.query
-    origin = _origin(visit, given)
-    names = [each.name for each in visit.registry.search_registered_models(max_results=SUGGESTED)]
+    origin = _origin(visit, visit.typed or visit.query)
+    names = names_with(visit)
     return visit.show(
         "register.html",
         form.status,

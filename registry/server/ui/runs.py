@@ -53,7 +53,7 @@ def show_run(visit: Visit) -> Response:
         paths=_logged_paths(run),
         tree=tree,
         folder=folder,
-        chosen=_chosen(visit, run, tree, model_id),
+        chosen=_chosen(visit, run, models, tree, model_id),
         most=MOST_ROWS,
     )
 
@@ -95,12 +95,12 @@ def _logged_paths(run: Run) -> list[str]:
     return sorted(set(paths))
 
 
-def _chosen(visit: Visit, run: Run, tree: Tree | None, model_id: str) -> Chosen | None:
+def _chosen(visit: Visit, run: Run, models: Sequence[LoggedModel], tree: Tree | None, model_id: str) -> Chosen | None:
     if tree is None or not tree.is_model:
         return None
-    if model_id and not tree.chosen:
-        model = visit.registry.tracking.get_logged_model(model_id)
-        return Chosen(model.name, visit.links.register(model=model_id), versions_of(visit, model.artifact_uri))
+    for model in models:
+        if model.model_id == model_id and not tree.chosen:
+            return Chosen(model.name, visit.links.register(model=model_id), versions_of(visit, model.artifact_uri))
     if model_id or not tree.chosen:
         return None
     register = visit.links.register(run=run.run_id, path=tree.chosen)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from registry.artifacts import ArtifactStore, Entry, check_path
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound, RegistryError, Unavailable
 from registry.models.format import MLMODEL
 from registry.server.ui.contents import MOST_TEXT_BYTES, read_start
 
@@ -72,7 +72,7 @@ def read_tree(store: ArtifactStore, folder: str, chosen: str, address: Callable[
             is_model = any(each.name == MLMODEL for each in store.list_folder(f"{folder}/{chosen}"))
             return Tree(nodes, left_out, chosen, is_model, None)
         return Tree(nodes, left_out, chosen, False, preview(store, f"{folder}/{chosen}", found.size or 0))
-    except NotFound as problem:
+    except (NotFound, Unavailable) as problem:
         return Tree((), 0, chosen, False, None, str(problem))
 
 

@@ -14,11 +14,11 @@ from registry.server.ui.confirm import Question, ask, facts_of
 from registry.server.ui.contents import Contents, folder_of, read_contents
 from registry.server.ui.forms import NO_FORM, Form
 from registry.server.ui.model import MOST_ALIASES, MOST_TAGS, now
+from registry.server.ui.models import names_with
 from registry.server.ui.tree import read_tree
 from registry.server.ui.visit import Page, Visit, changing
 
 MOST_COPIES = 20
-SUGGESTED = 20
 MOST_REQUEST_CHARS = 1_000
 
 
@@ -102,7 +102,7 @@ def ask_to_promote(visit: Visit, form: Form = NO_FORM) -> Response:
         form=form,
         version=version,
         address=visit.links.version(version.name, version.version),
-        names=[each.name for each in visit.registry.search_registered_models(max_results=SUGGESTED)],
+        names=names_with(visit),
     )
 
 

@@ -1,16 +1,17 @@
 // What pages gain where scripts run: local times, buttons to copy, and a form that is sent only once.
 "use strict";
 
-const relative = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const when = new Date(time.dateTime);
-    if (!Number.isNaN(when.valueOf())) time.title = relative.format(when);
+    if (!Number.isNaN(when.valueOf())) time.title = exact.format(when);
   }
 }
 
 function copyButtons(root) {
+  if (!navigator.clipboard) return; // browsers have none on pages that are neither HTTPS nor this machine's own
   for (const block of root.querySelectorAll("pre.command:not([data-copies])")) {
     block.dataset.copies = "";
     const button = document.createElement("button");
@@ -32,6 +33,7 @@ function copyButtons(root) {
 function enhance(root) {
   localTimes(root);
   copyButtons(root);
+  root.querySelector("main [data-focus]")?.focus(); // the first field of the form that was opened
 }
 
 // MLflow's client prints addresses of its own pages, such as /#/experiments/1/runs/….
@@ -67,8 +69,5 @@ addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
 });
 
-document.addEventListener("htmx:after:settle", () => {
-  enhance(document);
-  document.querySelector("main [data-focus]")?.focus();
-});
+document.addEventListener("htmx:after:settle", () => enhance(document));
 enhance(document);

@@ -53,7 +53,7 @@ PAGES: Mapping[tuple[str, str], Page] = {
 }
 
 
-class Pages:
+class Website:
     """The pages of one registry. They run on *threads*, whose closing stays with the caller."""
 
     def __init__(self, registry: ServedRegistry, gateways: Gateways, threads: FileThreads, prefix: str) -> None:
