@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 from playwright.sync_api import Browser
 
+from tests.browsers import chromium
 from tests.compat.environments import interpreter
-from tests.ui.browsers import chromium, opened
+from tests.ui.opening import opened
 from tests.ui.seeds import Seeded, seeded
 
 LOOKS = {

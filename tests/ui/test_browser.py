@@ -10,8 +10,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from registry.tracking import Metric
+from tests.browsers import chromium
 from tests.compat.environments import interpreter
-from tests.ui.browsers import chromium, opened
+from tests.ui.opening import opened
 from tests.ui.seeds import Seeded, seeded
 
 HOSTILE = "<script>document.title='stolen'</script><img src=x onerror=\"document.title='stolen'\">\u202etxt.exe"
