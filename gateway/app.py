@@ -26,6 +26,7 @@ from gateway.configfile import ConfigFile
 from gateway.deadlines import Deadline, own_deadline
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
+from gateway.identity import gateway_id
 from gateway.metrics import CONTENT_TYPE, Exposition
 from gateway.openapi import OpenApi
 from gateway.protocols import v2
@@ -205,9 +206,10 @@ class Gateway:
     def _describe(self, servable: Servable) -> dict[str, Any]:
         return self._dialect(servable).v2.metadata()
 
-    async def _status(self, _: Request) -> Response:
+    async def _status(self, request: Request) -> Response:
         return JSONResponse(
             {
+                "gateway": gateway_id(request.scope["server"][1]),
                 "epoch": self._reconciler.epoch,
                 "ready": self._is_ready() and not self.is_draining,
                 "registry": self._reconciler.registry_status(),

@@ -56,12 +56,18 @@ class Follower:
     """Brings up every new goal of one endpoint; a newer one supersedes one that is still on its way.
 
     `aim` it, `run` it until cancelled, then `retire` what it serves. An endpoint that is not kept warm sleeps until a
-    request asks for it, and again when it is told to. *routed* hears of every change of the split; *memory* is asked
-    for room before a version is loaded.
+    request asks for it, and again when it is told to. *routed* hears of every change of the split, *noticed* of what
+    else changes; *memory* is asked for room before a version is loaded.
     """
 
     def __init__(
-        self, endpoint: Endpoint, runtime: Runtime, memory: Memory, cache: Path, routed: Callable[[], None]
+        self,
+        endpoint: Endpoint,
+        runtime: Runtime,
+        memory: Memory,
+        cache: Path,
+        routed: Callable[[], None],
+        noticed: Callable[[], None],
     ) -> None:
         self.endpoint = endpoint
         self.goal: Goal | None = None
@@ -69,6 +75,7 @@ class Follower:
         self._memory = memory
         self._cache = cache / "models"
         self._routed = routed
+        self._noticed = noticed
         self._changed = endpoint.changed
         self._serving: object = None  # what the split was made from
         self._built: object = None  # what has been installed, so that it can sleep until a request asks
@@ -115,6 +122,7 @@ class Follower:
             version = failure.version or "-"
             log.warning("%s", failure.message, extra={"endpoint": self.endpoint.name, "version": version})
         self.endpoint.last_error = failure
+        self._noticed()
 
     async def run(self) -> None:
         """Follow the goal until cancelled."""
@@ -186,6 +194,7 @@ class Follower:
         loop, endpoint = asyncio.get_running_loop(), self.endpoint
         begun, key, sleeps = loop.time(), self._key(goal), self._may_sleep()
         endpoint.incoming = Incoming(goal.label, goal.version.digest if goal.version else None)
+        self._noticed()
         try:
             resolved = await self._fetch(goal)
             incoming = endpoint.incoming = Incoming(resolved.label, resolved.digest)
@@ -265,6 +274,7 @@ class Follower:
     async def _retire(self, servable: Servable) -> None:
         await servable.retire()
         self.endpoint.draining.remove(servable)
+        self._noticed()
         log.info("retired", extra={"endpoint": self.endpoint.name, "version": servable.resolved.label})
 
 

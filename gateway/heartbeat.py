@@ -1,4 +1,4 @@
-"""Tells a registry server of ours what this gateway serves, every few seconds and soon after a swap.
+"""Tells a registry server of ours what this gateway serves, every few seconds and as soon as it changes.
 
 It never disturbs serving: the event loop only describes, a daemon thread sends, and what cannot be sent is dropped.
 """
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import re
 import socket
 import threading
 from collections.abc import Iterable
@@ -17,60 +16,79 @@ from typing import Any
 
 import registry
 from gateway.endpoints import Endpoint
+from gateway.identity import gateway_id
+from gateway.meters import BOUNDS_S, Meter
 from registry import RegistryError, Reporting, public_uri
 
 log = logging.getLogger("turnout.heartbeat")
 
 INTERVAL_S = 5.0
 SHORTEST_INTERVAL_S = 0.2  # however many models wake and sleep
+MAX_ENDPOINTS = 500  # that a report tells of: those that sleep are left out first
 EVERY_ADDRESS = {"0.0.0.0", "::"}
+
+NO_VERSION = ""
 
 Report = dict[str, Any]
 
 
 async def beat(
-    registry_uri: str | None, address: tuple[str, int], endpoints: Iterable[Endpoint], swapped: asyncio.Event
+    registry_uri: str | None, address: tuple[str, int], endpoints: Iterable[Endpoint], news: asyncio.Event
 ) -> None:
     """Report until cancelled; to a registry that is a database, nothing. Never raises for what the registry does.
 
-    *swapped* is set at a swap, and cleared here.
+    *news* is set when an endpoint changes, and cleared here.
     """
     if not public_uri(registry_uri).startswith(("http://", "https://")):
         await asyncio.Event().wait()
     host, port = _public_address(address)
-    sender = _Sender(registry_uri, f"{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname())}:{port}")
+    sender = _Sender(registry_uri, gateway_id(port))
     threading.Thread(target=sender.run, name="heartbeat", daemon=True).start()
     try:
         while True:
-            swapped.clear()
+            news.clear()
             sender.send(describe(f"http://{host}:{port}", endpoints))
             await asyncio.sleep(SHORTEST_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL_S):
-                    await swapped.wait()
+                    await news.wait()
     finally:
         sender.send(None)
 
 
 def describe(address: str, endpoints: Iterable[Endpoint]) -> Report:
-    """One report: the endpoints as `/status` has them, and what each version has been asked since it is served."""
-    found = list(endpoints)
+    """One report: the endpoints as `/status` has them, and what each version has done since this process started."""
+    everything = sorted(endpoints, key=lambda each: each.state == "idle")
+    found = everything[:MAX_ENDPOINTS]
+    meters = {each.name: _meters(each) for each in found}
     return {
         "address": address,
         "interval_s": INTERVAL_S,
         "endpoints": [each.as_json() for each in found],
-        "counters": {each.name: _counters(each) for each in found},
+        "endpoints_left_out": len(everything) - len(found),
+        "counters": {name: {version: _counters(each) for version, each in of.items()} for name, of in meters.items()},
+        "latency_bounds_s": list(BOUNDS_S),
+        "latencies": {name: {version: _latencies(each) for version, each in of.items()} for name, of in meters.items()},
     }
 
 
-def _counters(endpoint: Endpoint) -> dict[str, dict[str, int]]:
-    serving = [each for each, _, _ in endpoint.split.shares()] if endpoint.split is not None else []
-    counters: dict[str, dict[str, int]] = {}
-    for each in [*serving, *endpoint.draining]:  # a version may drain and serve again
-        sums = counters.setdefault(each.resolved.label, {"requests": 0, "errors": 0})
-        sums["requests"] += each.requests
-        sums["errors"] += each.errors
-    return counters
+def _meters(endpoint: Endpoint) -> dict[str, list[Meter]]:
+    """By version, in whatever role: of those that serve or finish, and of none, for requests that found none."""
+    known = {servable.resolved.label for servable, _ in endpoint.servables()} | {NO_VERSION}
+    meters: dict[str, list[Meter]] = {}
+    for version, _, meter in endpoint.meters:
+        if version in known:
+            meters.setdefault(version, []).append(meter)
+    return meters
+
+
+def _counters(meters: list[Meter]) -> dict[str, int]:
+    requests = sum(sum(each.outcomes.values()) for each in meters)
+    return {"requests": requests, "errors": requests - sum(each.outcomes.get("ok", 0) for each in meters)}
+
+
+def _latencies(meters: list[Meter]) -> list[int]:
+    return [sum(counts) for counts in zip(*(each.counts for each in meters), strict=True)]
 
 
 def _public_address(address: tuple[str, int]) -> tuple[str, int]:

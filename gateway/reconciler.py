@@ -31,7 +31,7 @@ class Reconciler:
 
     def __init__(self, settings: Settings, endpoints: EndpointTable, runtime: Runtime) -> None:
         self.epoch = 0
-        self.swapped = asyncio.Event()  # set at every swap; its one reader, the heartbeat, clears it
+        self.news = asyncio.Event()  # set when an endpoint changes; its one reader, the heartbeat, clears it
         self.settings = settings
         self.memory = Memory(settings.models_memory_bytes)
         self.reachable: bool | None = None
@@ -101,7 +101,7 @@ class Reconciler:
 
     def _add(self, config: EndpointConfig) -> None:
         endpoint = Endpoint(config)
-        follower = Follower(endpoint, self._runtime, self.memory, self.settings.cache, self._routed)
+        follower = Follower(endpoint, self._runtime, self.memory, self.settings.cache, self._routed, self.news.set)
         self._followers[config.name] = follower
         self.memory.add(follower)
 
@@ -168,7 +168,7 @@ class Reconciler:
         self.epoch += 1
         if self.epoch == 1:
             _spare_the_collector()
-        self.swapped.set()
+        self.news.set()
 
 
 def _spare_the_collector() -> None:

@@ -76,7 +76,7 @@ async def serve(settings: Settings, file: ConfigFile | None, listener: socket.so
             _background(lag.watch(), stop),
             _background(_take_over(file, reconciler), stop),
             _background(server.serve(sockets=_several(listener)), stop) as serving,
-            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.swapped), stop),
+            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.news), stop),
         ):
             log.info("listening on %s", _address(listener))
             await stop.asked.wait()

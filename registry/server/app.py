@@ -28,6 +28,7 @@ from registry.server.changes import routes as change_routes
 from registry.server.crew import Crew
 from registry.server.files import FileThreads
 from registry.server.guard import Guard
+from registry.server.live import LiveStream
 from registry.server.openapi import document
 from registry.server.pages import Pages
 from registry.server.routing import Route, Table
@@ -107,6 +108,7 @@ class RegistryServer:
         self._pages = Pages()
         self._metrics = metrics.Metrics()
         reports = gateways.Gateways()
+        self._live_stream = LiveStream(self._feed, reports, self._metrics)
         self._table = _table(prefix, reports)
         self._website = Website(registry, reports, self._file_threads, prefix)
         self._router = self._make_router()
@@ -127,6 +129,7 @@ class RegistryServer:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self._feed.start()
+        self._live_stream.start()
         await send({"type": "lifespan.startup.complete"})
         with contextlib.suppress(asyncio.CancelledError):  # told to stop at once, which is no failure either
             await receive()
@@ -217,6 +220,7 @@ class RegistryServer:
             StarletteRoute("/metrics", self._show_metrics),
             StarletteRoute("/openapi.json", self._show_openapi),
             *change_routes(self._feed),
+            *self._live_stream.routes(),
             *artifact_routes(self._registry, self._file_threads),
             *self._website.routes(),
         ]

@@ -221,16 +221,14 @@ async def _events(feed: ChangeFeed, cursor: str, is_new: bool) -> AsyncIterator[
         except Unavailable:
             yield ":\n\n"
             continue
-        if not found.is_complete:
-            yield f"event: reset\nid: {found.cursor}\ndata: {{}}\n\n"
-        elif found.cursor == cursor:
-            yield ":\n\n"
-        else:
-            yield _written(found)
+        yield ":\n\n" if found.is_complete and found.cursor == cursor else written(found)
         cursor = found.cursor
 
 
-def _written(found: Changes) -> str:
+def written(found: Changes) -> str:
+    """The changes as events, or one that says that some are missing."""
+    if not found.is_complete:
+        return f"event: reset\nid: {found.cursor}\ndata: {{}}\n\n"
     events = [f"event: {each.kind}\ndata: {msgspec.json.encode(each.as_json()).decode()}\n" for each in found.changes]
     return "\n".join([*events[:-1], "".join(events[-1:]) + f"id: {found.cursor}\n", ""])
 

@@ -21,6 +21,7 @@ class Metrics:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str, int], int] = {}
         self._times: dict[tuple[str, str], _Times] = {}
+        self.streams = 0  # of pages, open
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         answer = (method, route, status)
@@ -42,6 +43,12 @@ class Metrics:
         lines += [f"# HELP {name} Time to the end of an answer.", f"# TYPE {name} histogram"]
         for (method, route), times in sorted(self._times.items()):
             lines += _histogram(name, _labels(method, route), times)
+        name = "turnout_registry_page_streams"
+        lines += [
+            f"# HELP {name} Browsers that listen to live pages.",
+            f"# TYPE {name} gauge",
+            f"{name} {self.streams}",
+        ]
         return "\n".join([*lines, ""])
 
 

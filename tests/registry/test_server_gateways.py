@@ -135,7 +135,13 @@ def test_bounds(known, monkeypatch):
         ("a", {"counters": {"wine": {"4": {"requests": "many"}}}}),
         ("a", {"counters": []}),
         ("a", {"address": 7}),
-        ("a", {"endpoints": [{"name": "x" * (256 << 10)}]}),
+        ("a", {"endpoints": [{"name": "x" * gateways.MAX_REPORT_BYTES}]}),
+        ("a", {"endpoints_left_out": -1}),
+        ("a", {"latency_bounds_s": [0.1, 0.1]}),
+        ("a", {"latency_bounds_s": [-1.0]}),
+        ("a", {"latency_bounds_s": [float(each) for each in range(1, 60)]}),
+        ("a", {"latency_bounds_s": [0.1], "latencies": {"wine": {"4": [1]}}}),
+        ("a", {"latency_bounds_s": [0.1], "latencies": {"wine": {"4": [1, 0.5]}}}),
     ],
 )
 def test_refusals(client, gateway_id, changes):

@@ -141,8 +141,11 @@ def test_report_with_anything_in_it(reader, registry, make_version):
     make_version()
     hostile = "<script>alert(1)</script>" * 10
     version = {"version": hostile, "role": "primary", "state": "ready"}
-    endpoints = [{"name": hostile, "model": "wine", "alias": hostile, "versions": [version, 5, None, {}]}] * 20
-    endpoints += [{"name": hostile * 9, "model": "wine", "versions": [version]}, {"name": "x", "model": "wine"}]
+    endpoints = [
+        {"name": f"e{number}", "model": "wine", "alias": hostile, "versions": [version]} for number in range(20)
+    ]
+    endpoints += [{"name": hostile, "model": "wine", "versions": [version]}]
+    endpoints += [{"name": "x", "model": "wine", "versions": [version, each]} for each in (5, None, {})]
     report = {"address": "javascript:alert(1)", "endpoints": endpoints}
     reader.client.put("/api/turnout/v1/gateways/one", json=report).raise_for_status()
 

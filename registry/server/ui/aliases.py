@@ -17,6 +17,7 @@ from registry.server.ui.forms import NO_FORM, Form
 from registry.server.ui.visit import Page, Visit, changing
 
 UNSET = 0
+DEPLOYMENTS = "deployments"
 
 
 def move_on_model(visit: Visit) -> Response:
@@ -112,6 +113,7 @@ def delete(visit: Visit) -> Response:
 def ask_to_roll_back(visit: Visit, form: Form = NO_FORM) -> Response:
     name, alias = visit.path["name"], visit.path["alias"]
     found = visit.registry.get_model_version_by_alias(name, alias)
+    back = visit.query.get("back") or form.text("back")
     question = Question(
         title=f"Roll back @{alias} of “{name}”?",
         facts=[
@@ -121,8 +123,8 @@ def ask_to_roll_back(visit: Visit, form: Form = NO_FORM) -> Response:
         ],
         action=visit.links.model(name, "aliases", alias, "rollback"),
         button="Roll back",
-        back=visit.links.model(name, alias=alias) + "#history",
-        hidden={"expected": found.version},
+        back=visit.links.deployments() if back == DEPLOYMENTS else visit.links.model(name, alias=alias) + "#history",
+        hidden={"expected": found.version, "back": back},
         asks_reason=True,
         is_dangerous=False,
     )
@@ -135,6 +137,8 @@ def roll_back(visit: Visit) -> Response:
         moved = visit.registry.rollback_alias(
             name, alias, expected_version=form.text("expected") or None, reason=form.text("reason") or None
         )
+        if form.text("back") == DEPLOYMENTS:
+            return visit.links.deployments(done="rolled-back", what=moved.to_version)
         return visit.links.model(name, done="rolled-back", what=moved.to_version, alias=alias)
 
     return changing(visit, "confirm", ask_to_roll_back, change)

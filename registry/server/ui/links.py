@@ -44,6 +44,22 @@ class Links:
     def logged_model(self, model_id: str, **query: object) -> str:
         return self._at(("logged-models", model_id), query)
 
+    def deployments(self, **query: object) -> str:
+        return self._at(("deployments",), query)
+
+    def stream(self) -> str:
+        return self._at(("deployments", "events"), {})
+
+    def endpoint(self, gateway: str, endpoint: str, **query: object) -> str:
+        return self._at(("deployments", gateway, endpoint), query)
+
+    def trial(self, gateway: str, endpoint: str, **query: object) -> str:
+        return self._at(("deployments", gateway, endpoint, "try"), query)
+
+    def rollback(self, name: str, alias: str) -> str:
+        """The question whether to roll back, which leads back to the deployments."""
+        return self.model(name, "aliases", alias, "rollback", back="deployments")
+
     def names(self) -> str:
         return self._at(("names",), {})
 

@@ -20,6 +20,7 @@ from registry.server.transport import acting, actor_of
 from registry.server.ui import (
     aliases,
     compare,
+    deployments,
     experiments,
     logged_models,
     model,
@@ -45,6 +46,7 @@ PAGES: Mapping[tuple[str, str], Page] = {
     **version.PAGES,
     **aliases.PAGES,
     **notes.PAGES,
+    **deployments.PAGES,
     **compare.PAGES,
     **runs.PAGES,
     **logged_models.PAGES,
