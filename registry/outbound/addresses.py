@@ -12,6 +12,7 @@ from registry.errors import InvalidParameter, Unavailable
 
 ODD_NUMBER = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)\.?", re.IGNORECASE)
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+LOOPBACK_6 = ipaddress.IPv6Address("::1")
 COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -47,17 +48,23 @@ def public_addresses(host: str, port: int) -> list[str]:
 
     Raises `InvalidParameter` when one is not, or the name is a number in disguise; `Unavailable` when nobody knows it.
     """
-    literal = _literal(host)
-    if literal is None and ODD_NUMBER.fullmatch(host):
-        raise InvalidParameter(f"invalid host {host!r}: write an address as four decimal numbers, or a name")
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as problem:
-        raise Unavailable(f"host {host!r} cannot be resolved: {str(problem) or type(problem).__name__}") from None
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    addresses = _resolved(host, port)
     for each in addresses:
         if not is_public(each):
             raise InvalidParameter(f"host {host!r} is at {each}, which is not a public address")
+    return addresses
+
+
+def gateway_addresses(host: str, port: int) -> list[str]:
+    """Where a gateway at *host* is: on this machine, in a private network or outside, as gateways are.
+
+    Raises `InvalidParameter` for addresses that no gateway has: those of the link alone, at which clouds answer with
+    credentials, of many machines, and of none. Raises `Unavailable` when nobody knows the name.
+    """
+    addresses = _resolved(host, port)
+    for each in addresses:
+        if not _may_be_a_gateway(each):
+            raise InvalidParameter(f"host {host!r} is at {each}, where no gateway can be")
     return addresses
 
 
@@ -77,6 +84,29 @@ def is_public(address: str) -> bool:
         if parsed.is_site_local:
             return False
     return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified)
+
+
+def _resolved(host: str, port: int) -> list[str]:
+    if _literal(host) is None and ODD_NUMBER.fullmatch(host):
+        raise InvalidParameter(f"invalid host {host!r}: write an address as four decimal numbers, or a name")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        raise Unavailable(f"host {host!r} cannot be resolved: {str(problem) or type(problem).__name__}") from None
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def _may_be_a_gateway(address: str) -> bool:
+    parsed = _literal(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed == LOOPBACK_6:
+            return True
+        # One that carries an old address is no gateway's: it would say it as it is.
+        if parsed in COMPATIBLE or parsed in NAT64 or parsed.ipv4_mapped or parsed.sixtofour or parsed.teredo:
+            return False
+    return parsed is not None and not (
+        parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified or parsed.is_reserved
+    )
 
 
 def _literal(host: str) -> Address | None:

@@ -28,6 +28,7 @@ from registry.server.ui import (
     notes,
     register,
     runs,
+    trial,
     version,
 )
 from registry.server.ui.assets import Assets, takes_gzip
@@ -47,6 +48,7 @@ PAGES: Mapping[tuple[str, str], Page] = {
     **aliases.PAGES,
     **notes.PAGES,
     **deployments.PAGES,
+    **trial.PAGES,
     **compare.PAGES,
     **runs.PAGES,
     **logged_models.PAGES,

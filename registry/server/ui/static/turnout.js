@@ -62,11 +62,16 @@ document.addEventListener("submit", (event) => {
   document.body.classList.add("working");
 });
 
-// A page that the back button brings back must take its forms again.
-addEventListener("pageshow", () => {
+function takeFormsAgain() {
   document.body.classList.remove("working");
   for (const form of document.forms) delete form.dataset.sent;
   for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+}
+
+// After the back button brought a page back, and after an answer that was put into this one.
+addEventListener("pageshow", takeFormsAgain);
+document.addEventListener("htmx:finally:request", (event) => {
+  if (event.target instanceof HTMLFormElement) takeFormsAgain();
 });
 
 document.addEventListener("htmx:after:settle", () => enhance(document));
