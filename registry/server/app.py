@@ -107,10 +107,10 @@ class RegistryServer:
         self._feed = ChangeFeed(registry, self._crew)
         self._pages = Pages()
         self._metrics = metrics.Metrics()
-        reports = gateways.Gateways()
-        self._live_stream = LiveStream(self._feed, reports, self._metrics)
-        self._table = _table(prefix, reports)
-        self._website = Website(registry, reports, self._file_threads, prefix)
+        self.gateways = gateways.Gateways()
+        self._live_stream = LiveStream(self._feed, self.gateways, self._metrics)
+        self._table = _table(prefix, self.gateways)
+        self._website = Website(registry, self.gateways, self._file_threads, prefix)
         self._router = self._make_router()
         self._health = f"{prefix}/health"
 

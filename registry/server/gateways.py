@@ -5,6 +5,7 @@ The processes of one server hand each other what they are told; servers on sever
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
@@ -30,6 +31,7 @@ MAX_GATEWAYS = 1_000
 MAX_REPORT_BYTES = 512 << 10
 MAX_KEPT_BYTES = 64 << 20
 MAX_BOUNDS = 40
+PARSED_BYTES = 500  # about what an endpoint or a version takes once it is read
 MISSED_BEATS = 3
 DEFAULT_INTERVAL_S = 5.0
 LONGEST_INTERVAL_S = 300.0
@@ -104,7 +106,9 @@ class _Known:
         while self.minutes[0].number <= number - KEPT_MINUTES:
             self.minutes.popleft()
         self.history.take(now, _totals(report))
-        self.size = len(described) + sum(len(each.counters) for each in self.minutes) + self.history.size
+        parsed = sum(1 + len(each.versions) for each in self.endpoints) * PARSED_BYTES
+        counters_kept = sum(len(each.counters) for each in self.minutes)
+        self.size = len(described) + parsed + counters_kept + self.history.size
 
     def is_gone(self, now: float) -> bool:
         return now - self.last_seen > self.interval_s * MISSED_BEATS
@@ -139,8 +143,9 @@ class Gateways:
         return {"expires_in_s": report.interval_s * MISSED_BEATS}
 
     def hear(self, message: bytes) -> None:
-        """Take a heartbeat that another process of this server was given. Raises `RegistryError` as that one did."""
-        self._keep(*msgspec.json.decode(message, type=tuple[str, Report]))
+        """Take a heartbeat that another process of this server was given, unless it is too much here."""
+        with contextlib.suppress(InvalidParameter):
+            self._keep(*msgspec.json.decode(message, type=tuple[str, Report]))
 
     def list(self, _registry: ServedRegistry, _fields: Fields) -> Mapping[str, Any]:
         """Every gateway that reported in lately, by id."""

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 import uvloop
@@ -20,6 +22,7 @@ from registry.core import ServedRegistry
 from registry.errors import RegistryError
 from registry.server.app import RegistryServer, create_app
 from registry.server.logs import logging_to_stderr
+from registry.server.neighbours import neighbours
 from registry.server.workers import run_workers
 from registry.webhooks import Deliverer
 
@@ -60,17 +63,22 @@ def run(open_registry: OpenRegistry, options: Options) -> int:
             return work()
         with open_registry():  # made, brought up to date, and refused here, once
             pass
-        return run_workers(options.workers, work)
+        with TemporaryDirectory(prefix="turnout-") as folder:
+            return run_workers(options.workers, partial(work, Path(folder)))
 
 
-def _work(open_registry: OpenRegistry, options: Options, listener: socket.socket) -> int:
-    """The whole life of a process that answers."""
+def _work(open_registry: OpenRegistry, options: Options, listener: socket.socket, folder: Path | None = None) -> int:
+    """The whole life of a process that answers; *folder* is where it meets the others."""
     with logging_to_stderr(), open_registry() as registry, Deliverer(registry.webhooks):
         if not is_loopback(options.host):
             log.warning("there are no accounts yet: whoever reaches %s may change everything", options.host)
         hosts = (*options.allowed_hosts, options.host)
         app = create_app(registry, static_prefix=options.static_prefix, allowed_hosts=hosts)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            neighbours(folder, app.gateways.hear) as tell,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            app.gateways.share(tell)
             return runner.run(_serve(app, listener))
 
 

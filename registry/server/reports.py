@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     alias: Reference | None = None
     state: Word = ""
     stale: bool = False
-    versions: tuple[Version, ...] = ()
+    versions: Annotated[tuple[Version, ...], msgspec.Meta(max_length=50)] = ()
     last_change: Change | None = None
     last_error: Failure | None = None
 

@@ -35,7 +35,8 @@ def run_workers(count: int, work: Callable[[], int]) -> int:
         for pid, exit_status in _ended():
             lived_s = time.monotonic() - started_at.pop(pid)
             if is_stopping:
-                status = status or exit_status
+                if exit_status != -signal.SIGTERM:  # that one was still starting, so it had nothing to finish
+                    status = status or exit_status
             elif lived_s < TOO_SOON_S:
                 is_stopping, status = True, 1
                 _end(started_at)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from registry.server.history import Count, Slot
-from registry.server.ui.sparklines import charts_of, duration, marks_at
+from registry.server.ui.sparklines import charts_of, marks_at, time_taken
 
 MINUTE = 20_000_000
 NOW_S = MINUTE * 60 + 30.0
@@ -66,6 +66,6 @@ def test_marks():
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.0004, "0.4 ms"), (0.0123, "12.3 ms"), (1.84, "1.84 s"), (12345.6, "12346 s")]
 )
-def test_durations(seconds, text):
+def test_times(seconds, text):
     """Times are said in the unit that people use."""
-    assert duration(seconds) == text
+    assert time_taken(seconds) == text

@@ -46,7 +46,7 @@ def charts_of(
     return [
         _chart("Requests", slots, now_s, lambda each: each.rate, _rate),
         _chart("Errors", slots, now_s, lambda each: each.error_share, _percent, marks, least=0.01),
-        _chart("Latency p99", slots, now_s, lambda each: each.latency(0.99, bounds_s), duration),
+        _chart("Latency p99", slots, now_s, lambda each: each.latency(0.99, bounds_s), time_taken),
     ]
 
 
@@ -64,7 +64,7 @@ def marks_at(moments: Iterable[tuple[datetime, str]], now_s: float) -> tuple[Mar
     return tuple(marks)
 
 
-def duration(seconds: float) -> str:
+def time_taken(seconds: float) -> str:
     """A time as people say it: 12 ms, 1.4 s."""
     if seconds < 1:
         return f"{seconds * 1000:.3g} ms"

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from registry.names import DIGEST_TAG
-from registry.server.ui.sparklines import duration
+from registry.server.ui.sparklines import time_taken
 
 FOLDER = Path(__file__).parent / "templates"
 RECORDED = "mlflow."  # how the tags begin that clients write by themselves
@@ -40,7 +40,7 @@ def environment(clock: Callable[[], float] = time.time) -> Environment:
     made.globals["recorded"] = lambda tags: {key: value for key, value in tags.items() if key.startswith(RECORDED)}
     made.filters["moment"] = lambda given: _moment(given, clock())
     made.filters["size"] = size
-    made.filters["duration"] = duration
+    made.filters["taken"] = time_taken
     made.filters["shortened"] = shortened
     made.filters["shell"] = shlex.quote
     made.filters["number"] = "{:.6g}".format
