@@ -90,7 +90,10 @@ TURNOUT_FIELDS: Mapping[tuple[str, str], str] = {
     ("GET", f"{_ALIAS}/history"): "max_results:integer page_token",
     ("POST", f"{_ALIAS}/rollback"): "expected_version:version reason",
     ("GET", "registered-models/{name}/versions/{version}/manifest"): "",
-    ("PUT", "gateways/{id}"): "address interval_s:number endpoints:objects counters:object",
+    ("PUT", "gateways/{id}"): (
+        "address interval_s:number endpoints:objects endpoints_left_out:integer counters:object "
+        "latency_bounds_s:numbers latencies:object"
+    ),
     ("GET", "gateways"): "",
 }
 
@@ -123,6 +126,7 @@ _KINDS: Mapping[str, Json] = {
     "events": _list_of(_EVENT),
     "version": {"type": ["integer", "string"]},
     "object": {"type": "object"},
+    "numbers": _list_of({"type": "number"}),
     "objects": _list_of({"type": "object"}),
 }
 _ERROR = _object(error_code=_TEXT, message=_TEXT) | {"required": ["error_code", "message"]}

@@ -183,6 +183,8 @@ def test_try_it(live: Live, browser: Browser, is_scripted: bool):
         expect(page.locator("#answer pre")).to_contain_text("1", timeout=SOON_MS)
         expect(page.locator("#answer dd").first).to_have_text("1")
 
+        expect(page.locator("#answer")).to_be_in_viewport()
+
         page.get_by_label("do").fill("raise")
         page.get_by_role("button", name="Predict").click()
         expect(page.locator("#answer .error")).to_have_text("The gateway answered with 400.", timeout=SOON_MS)

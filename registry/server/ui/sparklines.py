@@ -9,7 +9,8 @@ from datetime import datetime
 from registry.server.history import KEPT_MINUTES, MINUTE_S, Slot
 
 WIDTH, HEIGHT = 600, 100
-LABEL_WIDTH = 70
+LABEL_WIDTH = 90
+DASH = 8
 ENOUGH_S = 5.0  # of a minute that has just begun, to call what is known of it a rate
 
 
@@ -99,7 +100,7 @@ def _path(points: Iterable[tuple[float, int, float | None]], most: float) -> str
             before = None
             continue
         y = HEIGHT - (HEIGHT * height / most if most else 0)
-        steps.append(f"L{x:.1f} {y:.1f}" if before == number - 1 else f"M{x - 5:.1f} {y:.1f}L{x:.1f} {y:.1f}")
+        steps.append(f"L{x:.1f} {y:.1f}" if before == number - 1 else f"M{x - DASH:.1f} {y:.1f}L{x:.1f} {y:.1f}")
         before = number
     return "".join(steps)
 
