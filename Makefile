@@ -40,6 +40,7 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/batch.py
 	$(BIN)/python bench/overload.py
 	$(BIN)/python bench/pages.py
+	$(BIN)/python bench/live.py
 
 screenshots: test-venv envs ## every page in light, dark and on a phone, into screenshots/ (needs chromium)
 	@$(BIN)/python -m tests.ui.screenshots screenshots
