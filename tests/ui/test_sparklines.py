@@ -22,7 +22,7 @@ def test_in_words():
     """Every chart says how things are and how they were at most."""
     requests, errors, latency = charts_of([slot(2, 600, 60), slot(1), slot(0, errors=3)], BOUNDS, NOW_S)
 
-    assert requests.summary == "Requests: 1 a second now, at most 10 a second in the last hour"
+    assert requests.summary == "Requests: 1/s now, at most 10/s in the last hour"
     assert errors.summary == "Errors: 5 % now, at most 10 % in the last hour"
     assert latency.summary == "Latency p99: 99 ms now, at most 99 ms in the last hour"
 
@@ -45,7 +45,7 @@ def test_a_minute_just_begun():
     """A minute of which little is known yet is not called a rate while there are others."""
     requests, _, _ = charts_of([slot(1), slot(0, 100, seconds=0.2)], BOUNDS, NOW_S)
 
-    assert requests.now == "1 a second"
+    assert requests.now == "1/s"
 
 
 @pytest.mark.parametrize("count", [2**53, 10**9, 12345])

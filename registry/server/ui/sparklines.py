@@ -110,10 +110,10 @@ def _x(moment_s: float, now_s: float) -> float:
 
 
 def _rate(value: float) -> str:
-    for power, unit in ((1e6, " million"), (1e3, " thousand")):
+    for power, unit in ((1e6, "M"), (1e3, "k")):
         if value >= power:
-            return f"{value / power:,.0f}{unit} a second"
-    return f"{value:.2g} a second" if value < 10 else f"{value:.0f} a second"
+            return f"{value / power:,.1f}{unit}/s"
+    return f"{value:.2g}/s" if value < 10 else f"{value:.0f}/s"
 
 
 def _percent(share: float) -> str:
