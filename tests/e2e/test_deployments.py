@@ -14,9 +14,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 import registry
+from tests.browsers import chromium
 from tests.e2e.gateways import Gateway, behaving, eventually
 from tests.e2e.servers import RegistryServer
-from tests.ui.browsers import chromium, opened
+from tests.ui.opening import opened
 
 SOON_MS = 10_000
 EXAMPLE = pandas.DataFrame({"do": ["nothing"]})
