@@ -127,13 +127,15 @@ def test_tf083_new_connections_are_accepted_many_at_a_time():
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=500))
-            for each in _several(listener):
-                await loop.create_server(Accepting, sock=each)
+            servers = [await loop.create_server(Accepting, sock=each, backlog=500) for each in _several(listener)]
             for _ in range(320):
                 stack.enter_context(socket.create_connection(listener.getsockname()))
             while len(accepted) < 320:
                 turns += 1
                 await asyncio.sleep(0)
+            for server in servers:
+                server.close()
+                await server.wait_closed()
 
     uvloop.run(scenario())
     assert accepted[-1] - accepted[0] <= 2 * 320 / ACCEPTS_A_TURN
