@@ -25,7 +25,7 @@ import models
 from load import Load, Records, RunningLoad, percentile, read_records, run
 from moves import Mover, Prober
 from processes import of_session
-from servers import Endpoint, Server, registry_uri, turnout
+from servers import Endpoint, Server, registry_uri, status, turnout
 from verdicts import Verdicts
 
 import registry
@@ -224,15 +224,19 @@ def stretches(bench: Bench, seconds: float, pairs: int, with_broken: bool) -> No
 @click.option("--seconds", default=60.0, show_default=True, help="Length of each stretch.")
 @click.option("--pairs", default=3, show_default=True, help="How often (c) changes between without and with moves.")
 @click.option("--clients", default=32, show_default=True)
+@click.option("--http-workers", default=1, show_default=True, help="Ingress processes of the gateway.")
 @click.option("--load-timeout", default="2s", show_default=True, help="What a version that hangs is given.")
-def main(seconds: float, pairs: int, clients: int, load_timeout: str) -> None:
+def main(seconds: float, pairs: int, clients: int, http_workers: int, load_timeout: str) -> None:
     verdicts = Verdicts()
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name:
         folder = Path(name)
         client = registry.connect(registry_uri(folder))
         versions = register(client, folder)
         endpoint = Endpoint(NAME, f"models:/{NAME}@{ALIAS}")
-        with turnout(folder, [endpoint], ["--load-timeout", load_timeout]) as server:
+        options = ["--load-timeout", load_timeout, "--http-workers", str(http_workers)]
+        with turnout(folder, [endpoint], options) as server:
+            while len(status(server.port)["http_workers"]) < http_workers:
+                sleep(PROBE_S)
             mover = Mover(client, NAME, ALIAS, server.port)
             bench = Bench(folder, server, mover, versions, clients, verdicts, models.request_body(1))
             capacity(bench, min(2.0, seconds))

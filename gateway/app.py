@@ -1,17 +1,13 @@
-"""HTTP: predictions as a plain ASGI callable ahead of the router, everything else as Starlette routes."""
+"""HTTP for everything but predictions, as Starlette routes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import cached_property
+from collections.abc import Callable, MutableMapping
 from importlib.metadata import version as installed_version
 from typing import Any, cast
-from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,51 +15,38 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway import browsing, deadlines, inference, metadata, wire
-from gateway.admission import Admission
-from gateway.bodies import Receive, read_body
+from gateway import browsing, metadata
+from gateway.bodies import Receive
 from gateway.configfile import ConfigFile
-from gateway.deadlines import Deadline, own_deadline
-from gateway.endpoints import Endpoint, EndpointTable
-from gateway.errors import ClientGone, GatewayError, NotReady, UnsupportedMediaType
+from gateway.endpoints import EndpointTable
+from gateway.errors import GatewayError
 from gateway.identity import gateway_id
 from gateway.metrics import CONTENT_TYPE, Exposition
 from gateway.openapi import OpenApi
+from gateway.predictions import Send
 from gateway.protocols import v2
-from gateway.protocols.mlflow import MlflowDialect
-from gateway.protocols.tensors import Asked
 from gateway.reconciler import Reconciler
-from gateway.runtimes.base import Resolved
 from gateway.servable import Servable
-from gateway.wire import JSON, Describe, Headers, error_body, error_headers
-from gateway.worker.frames import Payload
-
-log = logging.getLogger("turnout.http")
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Scope = MutableMapping[str, Any]
-Answered = Awaitable[tuple[bytes, Headers]]
-Predict = Callable[[Endpoint, str | None, Mapping[bytes, bytes], bytes, Deadline | None], Answered]
 
 
 class Gateway:
-    """The ASGI application."""
+    """The ASGI application for all that is asked of the whole gateway; *processes* tells who takes requests."""
 
     def __init__(
         self,
         endpoints: EndpointTable,
         reconciler: Reconciler,
-        admission: Admission,
         metrics: Exposition,
         file: ConfigFile | None,
+        processes: Callable[[], list[dict[str, Any]]],
     ) -> None:
         self.is_draining = False
         self._endpoints = endpoints
         self._reconciler = reconciler
-        self._admission = admission
         self._metrics = metrics
         self._file = file
         self._openapi = OpenApi(endpoints)
+        self._processes = processes
         self._router = Starlette(
             routes=[
                 Route("/ping", self._ping),
@@ -78,93 +61,10 @@ class Gateway:
             ],
             exception_handlers={HTTPException: _http_error},
         )
-        self._dialects: WeakKeyDictionary[Servable, _Dialect] = WeakKeyDictionary()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith("/invocations"):
-            await self._invoke(self._score, error_body, scope, receive, send)
-        elif scope["type"] == "http" and scope["path"].endswith("/infer"):
-            await self._invoke(self._infer, v2.error, scope, receive, send)
-        else:
-            with contextlib.suppress(asyncio.CancelledError):  # nobody waits for it any more
-                await self._router(scope, cast(Any, receive), cast(Any, send))
-
-    # Predictions
-
-    async def _invoke(self, predict: Predict, error: Describe, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived_s = asyncio.get_running_loop().time()
-        headers = dict(scope["headers"])
-        request_id = wire.request_id(headers.get(b"x-request-id"))
-        try:
-            name, version = _target(scope)
-            endpoint = self._endpoints.get(name)
-            if scope["method"] != "POST":
-                await _reply(send, 405, error("BAD_REQUEST", "predictions are asked for with POST"), request_id)
-                return
-            _refuse_encoding(headers.get(b"content-encoding"))
-            own = own_deadline(headers.get(deadlines.HEADER), arrived_s)
-            limit = self._reconciler.settings.max_body_bytes
-            with self._admission.place(endpoint) as place:
-                body = await read_body(receive, headers.get(b"content-length"), limit, place, own)
-                text, answered = await predict(endpoint, version, headers, body, own)
-            answered.append((b"x-request-id", request_id))
-            await _send(send, 200, text, answered)
-        except ClientGone:
-            return
-        except asyncio.CancelledError:  # the client is gone and hears nothing, or the shutdown timeout is over
-            await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
-        except GatewayError as problem:
-            await _reply_error(send, problem, error, request_id)
-        except Exception:
-            log.exception("unexpected", extra={"request_id": request_id.decode()})
-            await _reply(send, 500, error("INTERNAL_ERROR", "the gateway failed; its log says why"), request_id)
-
-    async def _score(
-        self,
-        endpoint: Endpoint,
-        version: str | None,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        own: Deadline | None,
-    ) -> tuple[bytes, Headers]:
-        """MLflow's scoring protocol."""
-
-        def decode(servable: Servable) -> Payload:
-            return self._dialect(servable).mlflow.decode(headers.get(b"content-type"), body)
-
-        answer, servable, role = await inference.predict(endpoint, decode, version, own)
-        dialect = self._dialect(servable)
-        return dialect.mlflow.encode(answer), [JSON, *dialect.headers[role]]
-
-    async def _infer(
-        self,
-        endpoint: Endpoint,
-        version: str | None,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        own: Deadline | None,
-    ) -> tuple[bytes, Headers]:
-        """Open Inference Protocol v2."""
-        asked = Asked()
-
-        def decode(servable: Servable) -> Payload:
-            nonlocal asked
-            payload, asked = self._dialect(servable).v2.decode(headers, body)
-            return payload
-
-        answer, servable, role = await inference.predict(endpoint, decode, version, own)
-        dialect = self._dialect(servable)
-        text, headers_of_it = dialect.v2.encode(answer, asked, endpoint.name, servable.resolved.label)
-        return text, [*headers_of_it, *dialect.headers[role]]
-
-    def _dialect(self, servable: Servable) -> _Dialect:
-        """Decoders and headers of one version, made on its first request and gone with it."""
-        found = self._dialects.get(servable)
-        if found is None:
-            found = self._dialects[servable] = _Dialect(servable.resolved)
-        return found
-
-    # Everything else
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # nobody waits for it any more
+            await self._router(scope, cast(Any, receive), cast(Any, send))
 
     async def _ping(self, _: Request) -> Response:
         if self.is_draining:
@@ -196,92 +96,29 @@ class Gateway:
         is_ready = self._is_ready() and not self.is_draining
         try:
             path = request.path_params.get("path", "")
-            found = await metadata.look_up(path, self._endpoints, is_ready, self._describe)
+            found = await metadata.look_up(path, self._endpoints, is_ready, _describe)
         except GatewayError as problem:
             retry = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
             text = v2.error(problem.error_code, str(problem))
             return Response(text, problem.http_status, retry, "application/json")
         return _ascii(found)
 
-    def _describe(self, servable: Servable) -> dict[str, Any]:
-        return self._dialect(servable).v2.metadata()
-
     async def _status(self, request: Request) -> Response:
         return JSONResponse(
             {
                 "gateway": gateway_id(request.scope["server"][1]),
-                "epoch": self._reconciler.epoch,
+                "epoch": self._reconciler.routing.epoch,
                 "ready": self._is_ready() and not self.is_draining,
                 "registry": self._reconciler.registry_status(),
+                "http_workers": self._processes(),
                 "config": self._file.as_json() if self._file else None,
                 "endpoints": [endpoint.as_json() for endpoint in self._endpoints],
             }
         )
 
 
-class _Dialect:
-    def __init__(self, resolved: Resolved) -> None:
-        self._resolved = resolved
-        self.mlflow = MlflowDialect(resolved.signature)
-        named = [
-            (b"x-model-name", resolved.version.name if resolved.version else None),
-            (b"x-model-version", resolved.label),
-            (b"x-model-alias", resolved.alias),
-        ]
-        common = [(key, _header(value)) for key, value in named if value]
-        self.headers: dict[str, Headers] = {
-            role: [*common, (b"x-served-by", role.encode())] for role in ("primary", "canary", "challenger")
-        }
-
-    @cached_property
-    def v2(self) -> v2.V2Dialect:
-        return v2.V2Dialect(self._resolved.signature)
-
-
-def _target(scope: Scope) -> tuple[str | None, str | None]:
-    """The endpoint and the version that a path names, None for the default endpoint and for any version."""
-    path: str = scope["path"]
-    if path == "/invocations":
-        return None, None
-    match path.split("/"):
-        case ["", "endpoints", name, "invocations"] | ["", "v2", "models", name, "infer"]:
-            return name, None
-        case ["", "endpoints", name, "versions", version, "invocations"] | [
-            "",
-            "v2",
-            "models",
-            name,
-            "versions",
-            version,
-            "infer",
-        ]:
-            return name, version
-    return path, None
-
-
-def _refuse_encoding(encoding: bytes | None) -> None:
-    if encoding is not None and encoding.lower() not in (b"", b"identity"):
-        raise UnsupportedMediaType("compressed bodies are not taken; send it without Content-Encoding")
-
-
-def _header(value: str) -> bytes:
-    """A header's value in ASCII; anything else percent-encoded as UTF-8."""
-    return quote(value, safe=" !#$&'()*+,/:;=?@[]|^`{}~\"<>\\").encode()
-
-
-async def _reply_error(send: Send, problem: GatewayError, error: Describe, request_id: bytes) -> None:
-    body = error(problem.error_code, str(problem))
-    await _send(send, problem.http_status, body, error_headers(problem, request_id))
-
-
-async def _reply(send: Send, status: int, text: bytes, request_id: bytes) -> None:
-    await _send(send, status, text, [JSON, (b"x-request-id", request_id)])
-
-
-async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _describe(servable: Servable) -> dict[str, Any]:
+    return v2.V2Dialect(servable.resolved.signature).metadata()
 
 
 def _ascii(document: Any) -> Response:

@@ -46,6 +46,7 @@ class Settings:
     registry_uri: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
+    http_workers: int = 1  # processes that take requests
     max_body_bytes: int = 64 << 20
     max_concurrency: int = 1024
     models_memory_bytes: int = 0  # what the loaded models may take together; 0: no limit

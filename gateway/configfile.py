@@ -34,7 +34,7 @@ from gateway.threads import in_thread
 log = logging.getLogger("turnout.config")
 
 LOOK_INTERVAL_S = 1.0
-AT_THE_NEXT_START = {"host": "server.host", "port": "server.port", "cache": "server.cache"}
+AT_THE_NEXT_START = {name: f"server.{name}" for name in ("host", "port", "http_workers", "cache")}
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -64,6 +64,7 @@ class _Server(
 ):
     host: str | UnsetType = UNSET
     port: Annotated[int, Meta(ge=0, le=65535)] | UnsetType = UNSET
+    http_workers: Annotated[int, Meta(ge=1, le=64)] | UnsetType = UNSET
     cache: str | UnsetType = UNSET
     max_body_bytes: Size | UnsetType = UNSET
     max_concurrency: Annotated[int, Meta(ge=1)] | UnsetType = UNSET

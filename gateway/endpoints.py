@@ -85,6 +85,7 @@ class Endpoint:
         self.stale = False
         self.meters = Meters()
         self.last_used_s = 0.0  # left by requests, on the clock of `time.perf_counter`
+        self.awaited_by: set[object] = set()  # other processes, whose requests wait or have just been told
         self._awaiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -100,7 +101,7 @@ class Endpoint:
     @property
     def is_awaited(self) -> bool:
         """Whether requests wait for it to be loaded."""
-        return bool(self._awaiting)
+        return bool(self._awaiting or self.awaited_by)
 
     @property
     def is_idle(self) -> bool:
@@ -109,7 +110,7 @@ class Endpoint:
         return (
             split is not None
             and self.incoming is None
-            and not self._awaiting  # told that it serves, and not yet on their way again
+            and not self.is_awaited  # told that it serves, and not yet on their way again
             and not any(each.leases for each, _, _ in split.shares())
         )
 
@@ -139,7 +140,7 @@ class Endpoint:
         if self.is_asleep:
             await self._awake()
         if self.split is None:
-            raise NotReady(f"endpoint {self.name!r} has no version to serve yet: {self._why_not()}")
+            raise NotReady(f"endpoint {self.name!r} has no version to serve yet: {self.why_not()}")
 
     async def _awake(self) -> None:
         if len(self._awaiting) > self.config.max_queue:
@@ -158,7 +159,8 @@ class Endpoint:
         finally:
             self._awaiting.discard(told)
 
-    def _why_not(self) -> str:
+    def why_not(self) -> str:
+        """Why there is nothing to serve, as a clause."""
         return self.last_error.message if self.last_error else "it is starting"
 
     def serve(self, split: Split[Servable]) -> None:

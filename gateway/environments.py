@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import LoadFailed
+from gateway.worker.timecard import Timecard
 from registry import ENFORCEMENT, LOADER
 
 log = logging.getLogger("turnout.environment")
 
 WORKER = Path(__file__).with_name("worker")
-STANDALONE = ("accelerate", "ensembles", "frames", "lifetime", "parts", "replica", "samples", "tables", "trees")
+STANDALONE = (
+    *("accelerate", "ensembles", "frames", "lifetime", "parts", "peers", "replica", "samples", "tables", "timecard"),
+    "trees",
+)
 FILES = {name: str(WORKER / f"{name}.py") for name in STANDALONE} | {
     "loader": str(LOADER),
     "enforcement": str(ENFORCEMENT),
@@ -52,7 +56,10 @@ THREADLESS = dict.fromkeys(ONE_THREAD, "1") | {
 PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty): +([0-9]+) kB$", re.MULTILINE)
 START_TIMEOUT_S = 120.0
 FAREWELL_S = 0.05  # so long the event loop may stand still, when a fork server has crashed
+CLOSE_TIMEOUT_S = 5.0
+TIMECARD = ".timecard"  # beside the socket
 SPAWNS_AT_ONCE = 32
+BACKLOG = 128  # every ingress process connects, also while the replica is at work
 MAX_MESSAGE_BYTES = 64 << 10
 
 
@@ -62,8 +69,9 @@ class ForkedProcess:
     def __init__(self, path: Path, lifetime: int, kill: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self.path = path
-        self.kill = kill
+        self._kill = kill
         self.pid: int | None = None
+        self.timecard: Timecard | None = None
         self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         self.why: str | None = None
@@ -77,13 +85,40 @@ class ForkedProcess:
             return 0
         return sum(int(kibibytes) << 10 for kibibytes in PRIVATE.findall(rollup))
 
+    def share(self) -> str:
+        """Have it keep a timecard, which those read with whom it is shared; the file's path."""
+        path = f"{self.path}{TIMECARD}"
+        self.timecard = Timecard(path, is_new=True)
+        return path
+
+    def kill(self, why: str | None = None) -> None:
+        """End it by force, for that reason."""
+        self.why = self.why or why
+        self._kill()
+
+    def lost(self) -> None:
+        """Its connection is closed: it is of no more use, even if it still runs."""
+        self.kill()
+
+    async def close(self, stop: Callable[[], None]) -> None:
+        """Have it end by the order *stop*, and by force if it will not."""
+        stop()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.shield(self.ended)
+        except TimeoutError:
+            self.kill()
+            await asyncio.shield(self.ended)
+
     def end(self, status: int, why: str | None = None) -> None:
         """Said once, by the environment that hears of it."""
         if self.ended.done():
             return
         os.close(self._lifetime)
         self.path.unlink(missing_ok=True)
-        self.why = why
+        if self.timecard is not None:
+            Path(f"{self.path}{TIMECARD}").unlink(missing_ok=True)
+        self.why = self.why or why
         self.ended.set_result(status)
         if not self.started.done():
             self.started.set_result(None)
@@ -133,7 +168,7 @@ class Environment:
         async with self._spawning:
             with socket.socket(socket.AF_UNIX) as listener, _pipe() as (watched, lifetime):
                 listener.bind(str(path))
-                listener.listen(8)
+                listener.listen(BACKLOG)
                 child = ForkedProcess(path, os.dup(lifetime), lambda: self._send({"op": "kill", "id": identity}))
                 self._children[identity] = child
                 self._send({"op": "spawn", "id": identity}, [listener.fileno(), output, watched])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +18,7 @@ from gateway.endpoints import Change, Endpoint, Failure, Incoming
 from gateway.errors import GatewayError
 from gateway.knowngood import KnownGood, KnownGoodSet
 from gateway.memory import Memory
+from gateway.routing import Routing
 from gateway.runtimes.base import Resolved, Runtime
 from gateway.servable import Servable
 from gateway.source import Target
@@ -56,26 +56,17 @@ class Follower:
     """Brings up every new goal of one endpoint; a newer one supersedes one that is still on its way.
 
     `aim` it, `run` it until cancelled, then `retire` what it serves. An endpoint that is not kept warm sleeps until a
-    request asks for it, and again when it is told to. *routed* hears of every change of the split, *noticed* of what
-    else changes; *memory* is asked for room before a version is loaded.
+    request asks for it, and again when it is told to. *routing* hears of every change of the split; *memory* is asked
+    for room before a version is loaded.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        runtime: Runtime,
-        memory: Memory,
-        cache: Path,
-        routed: Callable[[], None],
-        noticed: Callable[[], None],
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, runtime: Runtime, memory: Memory, cache: Path, routing: Routing) -> None:
         self.endpoint = endpoint
         self.goal: Goal | None = None
         self._runtime = runtime
         self._memory = memory
         self._cache = cache / "models"
-        self._routed = routed
-        self._noticed = noticed
+        self._routing = routing
         self._changed = endpoint.changed
         self._serving: object = None  # what the split was made from
         self._built: object = None  # what has been installed, so that it can sleep until a request asks
@@ -108,7 +99,8 @@ class Follower:
         split, self.endpoint.split = self.endpoint.split, None
         self.endpoint.is_asleep = True
         self._serving = None
-        self._routed()
+        epoch, _ = self._routing.announce(self.endpoint, None)  # what others have in flight keeps it open
+        self._routing.reached(epoch)
         if split is not None:
             log.info("put to sleep", extra={"endpoint": self.endpoint.name, "version": split.primary.resolved.label})
             self._begin_to_retire(split.primary)
@@ -122,12 +114,14 @@ class Follower:
             version = failure.version or "-"
             log.warning("%s", failure.message, extra={"endpoint": self.endpoint.name, "version": version})
         self.endpoint.last_error = failure
-        self._noticed()
+        self._routing.news.set()
 
     async def run(self) -> None:
         """Follow the goal until cancelled."""
         retry = FIRST_RETRY_S
         while True:
+            if self.endpoint.is_asleep and self.endpoint.is_awaited:
+                self._changed.set()  # it was put to sleep, and asked for, before the work on it was over
             await self._changed.wait()
             self._changed.clear()
             goal = self.goal
@@ -194,7 +188,7 @@ class Follower:
         loop, endpoint = asyncio.get_running_loop(), self.endpoint
         begun, key, sleeps = loop.time(), self._key(goal), self._may_sleep()
         endpoint.incoming = Incoming(goal.label, goal.version.digest if goal.version else None)
-        self._noticed()
+        self._routing.news.set()
         try:
             resolved = await self._fetch(goal)
             incoming = endpoint.incoming = Incoming(resolved.label, resolved.digest)
@@ -208,8 +202,7 @@ class Follower:
                 servable = await Servable.start(
                     self._runtime, resolved, endpoint.config, lambda state: setattr(incoming, "state", state)
                 )
-                self._swap(servable, goal, int((loop.time() - begun) * 1000))
-                self._serving = key
+                await self._hand_over(servable, goal, key, begun)
         except Exception as problem:  # whatever it is, what serves goes on, and the cause can be read
             if not isinstance(problem, RegistryError | GatewayError | OSError):
                 log.exception("unexpected", extra={"endpoint": endpoint.name, "version": goal.label})
@@ -245,11 +238,23 @@ class Follower:
 
         return await in_thread(fetch)
 
+    async def _hand_over(self, servable: Servable, goal: Goal, key: object, begun_s: float) -> None:
+        """Swap everywhere, here last: whoever reads here that it serves gets it from any process."""
+        epoch, confirmed = self._routing.announce(self.endpoint, servable)
+        try:
+            if confirmed is not None:
+                await asyncio.shield(confirmed)
+        finally:
+            if confirmed is not None:
+                await asyncio.wait({confirmed})  # what others serve is served, also when another goal comes meanwhile
+            self._swap(servable, goal, int((asyncio.get_running_loop().time() - begun_s) * 1000))
+            self._routing.reached(epoch)
+            self._serving = key
+
     def _swap(self, servable: Servable, goal: Goal, took_ms: int) -> None:
         endpoint, old = self.endpoint, self.endpoint.split
         endpoint.serve(Split(servable))  # the swap: every request that comes from here on goes to the new version
         endpoint.incoming = None
-        self._routed()
         endpoint.last_error = None
         move = goal.target.change if goal.target else None
         endpoint.last_change = Change(
@@ -274,7 +279,7 @@ class Follower:
     async def _retire(self, servable: Servable) -> None:
         await servable.retire()
         self.endpoint.draining.remove(servable)
-        self._noticed()
+        self._routing.news.set()
         log.info("retired", extra={"endpoint": self.endpoint.name, "version": servable.resolved.label})
 
 

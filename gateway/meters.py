@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.errors import DeadlineExceeded, GatewayError, NotReady, Overloaded, ReplicaDied
 
@@ -46,6 +46,19 @@ class Meter:
             self.counts[bisect_left(BOUNDS_S, seconds)] += 1
             self.sum_s += seconds
 
+    def take(self) -> tuple[dict[str, int], list[int], float]:
+        """What was counted since this was last called, to be added up elsewhere."""
+        taken = self.outcomes, self.counts, self.sum_s
+        Meter.__init__(self)
+        return taken
+
+    def add(self, outcomes: Mapping[str, int], counts: Sequence[int], sum_s: float) -> None:
+        """Count what another process has taken."""
+        for outcome, count in outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        self.counts = [own + other for own, other in zip(self.counts, counts, strict=True)]
+        self.sum_s += sum_s
+
 
 class Meters:
     """Of one endpoint, by version and role; they outlive the versions, and the oldest goes first."""
@@ -77,10 +90,14 @@ class LoopLag:
         worst_s, self._worst_s = self._worst_s, 0.0
         return worst_s
 
+    def saw(self, lag_s: float) -> None:
+        """Another process's counts too."""
+        self._worst_s = max(self._worst_s, lag_s)
+
     async def watch(self) -> None:
         """Look at the clock again and again, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due_s = loop.time() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
-            self._worst_s = max(self._worst_s, loop.time() - due_s)
+            self.saw(loop.time() - due_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,9 +23,16 @@ ROLE = (*VERSION, "role")
 class Exposition:
     """Reads the numbers when it is asked, so that counting costs a request nothing more."""
 
-    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag, file: ConfigFile | None) -> None:
+    def __init__(
+        self,
+        endpoints: EndpointTable,
+        reconciler: Reconciler,
+        lag: LoopLag,
+        file: ConfigFile | None,
+        processes: Callable[[], Sized],
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Gateway(endpoints, reconciler, lag, file))
+        self._registry.register(_Gateway(endpoints, reconciler, lag, file, processes))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -33,11 +40,19 @@ class Exposition:
 
 
 class _Gateway(Collector):
-    def __init__(self, endpoints: EndpointTable, reconciler: Reconciler, lag: LoopLag, file: ConfigFile | None) -> None:
+    def __init__(
+        self,
+        endpoints: EndpointTable,
+        reconciler: Reconciler,
+        lag: LoopLag,
+        file: ConfigFile | None,
+        processes: Callable[[], Sized],
+    ) -> None:
         self._endpoints = endpoints
         self._reconciler = reconciler
         self._lag = lag
         self._file = file
+        self._processes = processes
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # or the library would collect once to see what there is
@@ -86,7 +101,7 @@ class _Gateway(Collector):
             servables = [servable for servable, _ in endpoint.servables()]
             ready.add_metric([endpoint.name], float(endpoint.is_ready))
             failing.add_metric([endpoint.name], float(endpoint.last_error is not None))
-            waiting.add_metric([endpoint.name], sum(each.waiting for each in servables))
+            waiting.add_metric([endpoint.name], sum(each.waiting_everywhere for each in servables))
             in_flight.add_metric([endpoint.name], sum(each.leases for each in servables))
         yield from (ready, failing, waiting, in_flight)
 
@@ -94,10 +109,12 @@ class _Gateway(Collector):
         swaps = _counter("swaps", "Versions that were swapped in.")
         reachable = _gauge("registry_reachable", "1 while the registry answers.")
         lag = _gauge("loop_lag_seconds", "How late the event loop was at worst since the last look.")
-        swaps.add_metric([], self._reconciler.epoch)
+        swaps.add_metric([], self._reconciler.routing.epoch)
         reachable.add_metric([], float(bool(self._reconciler.reachable)))
         lag.add_metric([], self._lag.take())
-        yield from (swaps, reachable, lag)
+        workers = _gauge("http_workers", "Processes that take requests.")
+        workers.add_metric([], len(self._processes()))
+        yield from (swaps, reachable, lag, workers)
 
     def _memory(self) -> Iterator[Metric]:
         memory = self._reconciler.memory

@@ -6,7 +6,6 @@ It looks, and aims a follower for each endpoint at what it saw; the follower doe
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,6 +17,7 @@ from gateway.endpoints import Endpoint, EndpointTable, Failure, isoformat
 from gateway.following import Follower, Goal
 from gateway.knowngood import KnownGoodSet
 from gateway.memory import Memory
+from gateway.routing import Routing
 from gateway.runtimes.base import Runtime
 from gateway.source import Sighting, references, watch
 from gateway.threads import in_thread
@@ -30,8 +30,7 @@ class Reconciler:
     """Owns every endpoint's follower. `run` until cancelled, then `retire_all`."""
 
     def __init__(self, settings: Settings, endpoints: EndpointTable, runtime: Runtime) -> None:
-        self.epoch = 0
-        self.news = asyncio.Event()  # set when an endpoint changes; its one reader, the heartbeat, clears it
+        self.routing = Routing()
         self.settings = settings
         self.memory = Memory(settings.models_memory_bytes)
         self.reachable: bool | None = None
@@ -98,21 +97,26 @@ class Reconciler:
             else:
                 self._add(config)
         self._endpoints.replace(self._followers[name].endpoint for name in wanted)
+        if self.routing.members is not None:
+            self.routing.members.configure(settings)
 
     def _add(self, config: EndpointConfig) -> None:
         endpoint = Endpoint(config)
-        follower = Follower(endpoint, self._runtime, self.memory, self.settings.cache, self._routed, self.news.set)
+        follower = Follower(endpoint, self._runtime, self.memory, self.settings.cache, self.routing)
         self._followers[config.name] = follower
         self.memory.add(follower)
 
     def _remove(self, name: str) -> None:
-        follower = self._followers.pop(name)
         self.memory.remove(name)
-        if name in self._tasks:
-            self._tasks.pop(name).cancel()
-        task = asyncio.create_task(follower.retire())
+        task = asyncio.create_task(self._dismiss(self._followers.pop(name), self._tasks.pop(name, None)))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    async def _dismiss(self, follower: Follower, work: asyncio.Task[None] | None) -> None:
+        if work is not None:
+            work.cancel()
+            await asyncio.wait({work})  # it may be handing over to another version
+        await follower.retire()
 
     def _run_followers(self, group: asyncio.TaskGroup) -> None:
         for name, follower in self._followers.items():
@@ -163,15 +167,3 @@ class Reconciler:
                 )
                 endpoint.stale = True
                 follower.aim(Goal(good.version, digest=good.digest))
-
-    def _routed(self) -> None:
-        self.epoch += 1
-        if self.epoch == 1:
-            _spare_the_collector()
-        self.news.set()
-
-
-def _spare_the_collector() -> None:
-    """Keep what is alive now, libraries above all, out of later collections: going through it stops every request."""
-    gc.collect()
-    gc.freeze()

@@ -37,6 +37,7 @@ class Servable:
         self.config = config
         self.state = "starting"
         self.last_error: str | None = None
+        self.last_end = "is gone"  # how a replica ended, the last that did
         self.requests = 0
         self.calls = 0
         self.errors = 0
@@ -52,6 +53,10 @@ class Servable:
         self._listeners: set[asyncio.Task[None]] = set()
         self._batcher: Batcher | None = None
         self._pausing = 0
+        self._is_lent = False
+        self._holders: set[object] = set()
+        self.elsewhere: dict[object, tuple[int, int]] = {}  # leases and waiting, by those who hold it
+        self.replicas_changed: Callable[[], None] = lambda: None
         self.path = "plain"
         self.proof: str | None = None  # None: not known yet
 
@@ -88,6 +93,15 @@ class Servable:
         self._keepers = [asyncio.create_task(self._keep(replica)) for replica in replicas]
         self.state = "ready"
 
+    @classmethod
+    def lent(cls, place: Place, resolved: Resolved, config: EndpointConfig) -> Self:
+        """One whose replicas another process keeps: they come, and come again, when that process lends them."""
+        servable = cls(place, resolved, config)
+        servable._is_lent = True
+        servable._keepers = [asyncio.create_task(servable._keep(None)) for _ in range(config.replicas)]
+        servable.state = "ready"
+        return servable
+
     @property
     def replicas(self) -> int:
         """How many are up at this moment."""
@@ -100,12 +114,17 @@ class Servable:
 
     @property
     def leases(self) -> int:
-        """Requests that keep it open."""
-        return self._leases
+        """Requests that keep it open, in whichever process."""
+        return self._leases + sum(leases for leases, _ in self.elsewhere.values())
+
+    @property
+    def waiting_everywhere(self) -> int:
+        """Requests that no replica has been given yet, in whichever process."""
+        return self.waiting + sum(waiting for _, waiting in self.elsewhere.values())
 
     @property
     def waiting(self) -> int:
-        """Requests that no replica has been given yet."""
+        """Requests in this process that no replica has been given yet."""
         return len(self._line) + (0 if self._batcher is None else self._batcher.waiting)
 
     @property
@@ -114,6 +133,18 @@ class Servable:
         if self._batcher is not None:
             return self._batcher.is_free
         return not self._line and self._free_replica() is not None
+
+    def take_counts(self) -> tuple[int, int, int]:
+        """Requests, errors and calls since this was last called, to be added up elsewhere."""
+        counts = self.requests, self.errors, self.calls
+        self.requests = self.errors = self.calls = 0
+        return counts
+
+    def add_counts(self, requests: int, errors: int, calls: int) -> None:
+        """Count what another process has taken."""
+        self.requests += requests
+        self.errors += errors
+        self.calls += calls
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Self]:
@@ -128,8 +159,20 @@ class Servable:
             raise
         finally:
             self._leases -= 1
-            if not self._leases:
+            if not self._leases and not self._holders:
                 self._all_returned.set()
+
+    def hold(self, holder: object) -> None:
+        """Keep it open for another process, which may have requests in it, until `let_go`."""
+        self._holders.add(holder)
+        self._all_returned.clear()
+
+    def let_go(self, holder: object) -> None:
+        """That process has none in it any more. Safe to call twice."""
+        self._holders.discard(holder)
+        self.elsewhere.pop(holder, None)
+        if not self._leases and not self._holders:
+            self._all_returned.set()
 
     async def predict(self, payload: Payload, own: Deadline | None = None) -> Payload:
         """The model's answer.
@@ -179,7 +222,7 @@ class Servable:
                 self._advance()
 
     async def retire(self) -> None:
-        """Wait for the last lease, then close the replicas.
+        """Wait for the last lease and the last holder, then close the replicas.
 
         The caller has taken it out of every split. Safe to call twice. Never raises.
         """
@@ -273,24 +316,30 @@ class Servable:
 
     # Keeping: each replica has a task that waits for its end and brings up another.
 
-    async def _keep(self, replica: Replica) -> None:
+    async def _keep(self, replica: Replica | None) -> None:
         deaths, loop = 0, asyncio.get_running_loop()
         while True:
+            if replica is None:
+                replica, deaths = await self._replace(deaths)
+                self._replicas.append(replica)
+                self._listen(replica)
+                self.replicas_changed()
+                for _ in range(replica.room):
+                    self._advance()
             born = loop.time()
             how = await replica.closed()
             self._replicas.remove(replica)
+            replica = None
             deaths = 1 if loop.time() - born > LONGEST_PAUSE_S else deaths + 1
+            self.last_end = how
             self.last_error = f"a replica of version {self.resolved.label} {how}"
-            log.warning("%s; bringing up another", self.last_error, extra=self._labels())
-            replica, deaths = await self._replace(deaths)
-            self._replicas.append(replica)
-            self._listen(replica)
-            for _ in range(replica.room):
-                self._advance()
+            if not self._is_lent:
+                log.warning("%s; bringing up another", self.last_error, extra=self._labels())
+            self.replicas_changed()
 
     async def _replace(self, deaths: int) -> tuple[Replica, int]:
         while True:
-            if deaths > QUICK_DEATHS:
+            if deaths > QUICK_DEATHS and not self._is_lent:
                 await self._pause(min(FIRST_PAUSE_S * 2 ** (deaths - QUICK_DEATHS - 1), LONGEST_PAUSE_S))
             try:
                 return await self._place.start(lambda _: None), deaths
@@ -301,12 +350,31 @@ class Servable:
 
     async def _pause(self, seconds: float) -> None:
         self._pausing += 1
+        self.replicas_changed()
         try:
-            for _ in range(len(self._line)):
-                self._advance()  # those who wait hear at once that it takes longer
+            self._tell_all_who_wait()
             await asyncio.sleep(seconds)
         finally:
             self._pausing -= 1
+            self.replicas_changed()
+
+    def _tell_all_who_wait(self) -> None:
+        """They hear at once that it takes longer."""
+        for _ in range(len(self._line)):
+            self._advance()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no replica is up, and none will be for a while."""
+        return self.last_error if self._pausing and not self._replicas else None
+
+    @trouble.setter
+    def trouble(self, why: str | None) -> None:
+        """As the process says that lends the replicas."""
+        self._pausing = 0 if why is None else 1
+        if why is not None:
+            self.last_error = why
+            self._tell_all_who_wait()
 
     # Proving: what one replica finds holds for the version, for all have the same files.
 
@@ -323,7 +391,8 @@ class Servable:
             elif self._batcher is None:
                 config = self.config
                 self._batcher = Batcher(self._call, self._slots, config.batch_max_rows, config.batch_max_wait_s)
-            log.info("answers", extra={**self._labels(), "path": found.path, "proof": found.proof})
+            if not self._is_lent:
+                log.info("answers", extra={**self._labels(), "path": found.path, "proof": found.proof})
 
     def _slots(self) -> int:
         return max(1, len(self._replicas))

@@ -9,10 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from gateway import heartbeat
@@ -20,33 +19,23 @@ from gateway.admission import Admission
 from gateway.app import Gateway
 from gateway.config import Settings
 from gateway.configfile import ConfigFile
-from gateway.connections import protocol_class, raise_descriptor_limit
+from gateway.connections import raise_descriptor_limit
 from gateway.endpoints import EndpointTable
-from gateway.errors import CannotListen
+from gateway.http import SWITCH_INTERVAL_S, HttpServer, listening, several
+from gateway.ingress.crew import Crew
 from gateway.meters import LoopLag
 from gateway.metrics import Exposition
+from gateway.predictions import Predictions
 from gateway.reconciler import Reconciler
 from gateway.runtimes.local import LocalRuntime
 from registry import ModelUri, Unavailable, connect
 
 log = logging.getLogger("turnout.server")
 
-BACKLOG = 2048
-ACCEPTS_A_TURN = 16
-KEEP_ALIVE_S = 75
-# Work on the registry shares the interpreter with the requests; a shorter turn keeps their latency flat.
-SWITCH_INTERVAL_S = 0.0005
+DRAIN_MARGIN_S = 5.0  # beyond the shutdown timeout, for members to end
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers of its own: how a gateway stops is decided below."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def run(settings: Settings, file: ConfigFile | None = None) -> int:
+def run(settings: Settings, file: ConfigFile | None = None, log_format: str = "text") -> int:
     """Serve until SIGTERM or Ctrl-C; the exit status. What changes in the *file* that they came from is taken over.
 
     Raises `CannotListen` when the port is taken, and `InvalidUri` for what can never be a registry; a registry that is
@@ -58,25 +47,41 @@ def run(settings: Settings, file: ConfigFile | None = None) -> int:
     _open_standard_descriptors()
     raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, file, listener))
+    with (
+        listening(settings.host, settings.port, settings.http_workers) as listeners,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(serve(settings, file, listeners, log_format))
 
 
-async def serve(settings: Settings, file: ConfigFile | None, listener: socket.socket) -> int:
+async def serve(
+    settings: Settings, file: ConfigFile | None, listeners: Sequence[socket.socket], log_format: str
+) -> int:
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
     stop = _Stop()
     endpoints, lag = EndpointTable(()), LoopLag()
-    async with LocalRuntime(settings.cache) as runtime:
+    listener, *more = listeners
+    async with LocalRuntime(settings.cache, shares=bool(more)) as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
+
+        def processes() -> list[dict[str, Any]]:
+            own = {"pid": os.getpid(), "epoch": reconciler.routing.epoch, "connections": server.connections}
+            return [own, *(crew.as_json() if crew is not None else ())]
+
+        metrics = Exposition(endpoints, reconciler, lag, file, processes)
+        gateway = Gateway(endpoints, reconciler, metrics, file, processes)
         admission = Admission(endpoints, lambda: reconciler.settings)
-        gateway = Gateway(endpoints, reconciler, admission, Exposition(endpoints, reconciler, lag, file), file)
-        server = _Uvicorn(_uvicorn_config(gateway, admission, settings))
+        application = Predictions(endpoints, lambda: reconciler.settings, admission, gateway)
+        server = HttpServer(application, admission, settings)
+        crew = Crew(more, server, gateway, endpoints, settings, lag, log_format) if more else None
+        reconciler.routing.members, news = crew, reconciler.routing.news
         async with (
             _background(reconciler.run(), stop),
             _background(lag.watch(), stop),
             _background(_take_over(file, reconciler), stop),
-            _background(server.serve(sockets=_several(listener)), stop) as serving,
-            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, reconciler.news), stop),
+            _background(server.serve(several(listener)), stop) as serving,
+            _background(crew.run() if crew else stop.asked.wait(), stop) as crewing,
+            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, news), stop),
         ):
             log.info("listening on %s", _address(listener))
             await stop.asked.wait()
@@ -84,7 +89,10 @@ async def serve(settings: Settings, file: ConfigFile | None, listener: socket.so
             log.info("stopping: not ready any more")
             await stop.unless_at_once(asyncio.sleep(reconciler.settings.shutdown_notice_s))
             server.should_exit = True
-            await stop.unless_at_once(asyncio.wait({serving}))
+            if crew is not None:
+                crew.drain()
+            limit_s = reconciler.settings.shutdown_timeout_s + DRAIN_MARGIN_S
+            await stop.unless_at_once(asyncio.wait({serving, crewing}, timeout=limit_s))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(reconciler.settings.shutdown_timeout_s):
                 await stop.unless_at_once(reconciler.retire_all())
@@ -128,32 +136,8 @@ class _Stop:
         self.asked.set()
 
 
-def _several(listener: socket.socket) -> list[socket.socket]:
-    """The same socket under several descriptors: libuv accepts one connection of each in a turn of the loop.
-
-    With one alone, a health check would wait in the backlog for as many turns as there are connections before it.
-    """
-    return [listener, *(listener.dup() for _ in range(ACCEPTS_A_TURN - 1))]
-
-
-def _uvicorn_config(gateway: Gateway, admission: Admission, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        gateway,
-        http=protocol_class(refusal=admission.refusal),
-        loop="none",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-    )
-
-
 @contextlib.asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None], stop: _Stop) -> AsyncIterator[asyncio.Task[None]]:
+async def _background(work: Coroutine[Any, Any, object], stop: _Stop) -> AsyncIterator[asyncio.Task[object]]:
     """Run *work* beside the block; if it ends by itself, everything stops, and its error comes out here."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda _: stop.asked.set())
@@ -164,22 +148,6 @@ async def _background(work: Coroutine[Any, Any, None], stop: _Stop) -> AsyncIter
         await asyncio.wait({task})
     if not task.cancelled():
         task.result()
-
-
-@contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as problem:
-            raise CannotListen(
-                f"cannot listen on {settings.host}:{settings.port}: {problem.strerror}; pass another --host or --port"
-            ) from None
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-        yield listener
 
 
 def _place(listener: socket.socket) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from logging.handlers import QueueHandler
 
 QUEUED_LINES = 10_000
 STOP_TIMEOUT_S = 2.0
-FIELDS = ("endpoint", "version", "environment", "took_ms", "seconds", "path", "proof", "request_id", "status")
+FIELDS = ("endpoint", "version", "environment", "took_ms", "seconds", "path", "proof", "request_id", "status", "pid")
 
 
 class JsonLines(logging.Formatter):

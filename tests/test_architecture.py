@@ -67,7 +67,7 @@ def test_registry_loads_only_msgspec():
     assert modules_after("import registry") - sys.stdlib_module_names <= {"registry", "msgspec"}
 
 
-@pytest.mark.parametrize("module", ["gateway", "gateway.server", "gateway.cli"])
+@pytest.mark.parametrize("module", ["gateway", "gateway.server", "gateway.ingress.member", "gateway.cli"])
 def test_ingress_loads_no_model_library(module: str):
     """The ingress process imports neither pandas nor numpy nor scikit-learn."""
     assert not modules_after(f"import {module}") & {"pandas", "numpy", "sklearn", "scipy", "pyarrow", "cloudpickle"}

@@ -50,6 +50,13 @@ from registry import cli as registry_cli
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option(
+    "--http-workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that take requests; all use the same replicas.",
+)
 @replica_options(predict_timeout="60s", of="a prediction")
 @click.option(
     "--max-queue",
@@ -127,13 +134,14 @@ def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: An
     except InvalidSettings as problem:
         raise click.UsageError(str(problem)) from None
     with telemetry.logging_to(STDERR, log_format):
-        status = server.run(settings, file)
+        status = server.run(settings, file, log_format)
     raise SystemExit(status)
 
 
 OF_THE_GATEWAY: Fields = {
     "host": ("host", str),
     "port": ("port", int),
+    "http_workers": ("http_workers", int),
     "cache": ("cache", Path.expanduser),
     "max_body": ("max_body_bytes", parse_size),
     "max_concurrency": ("max_concurrency", int),

@@ -62,6 +62,10 @@ class Replica(Protocol):
     """One loaded copy of a model."""
 
     @property
+    def address(self) -> str:
+        """Where other processes of this machine reach it."""
+
+    @property
     def room(self) -> int:
         """How many more predictions it takes at this moment; 0 when it is gone, also before `closed` says so."""
 
@@ -84,6 +88,12 @@ class Replica(Protocol):
 
     def given_up(self, limit_s: float) -> None:
         """A caller waits no longer: if it works, or comes to work, on one request for *limit_s*, it is ended."""
+
+    def accuse(self, reason: str, limit_s: float) -> None:
+        """Another process that asks it finds that it is to be ended: it sent nonsense, or works too long on one call.
+
+        For the latter, which is over *limit_s*, its own word counts.
+        """
 
     async def closed(self) -> str:
         """Wait until its process is gone; says how it ended, as a phrase."""

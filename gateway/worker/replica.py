@@ -16,16 +16,14 @@ import threading
 import time
 import traceback
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
-RECEIVE_BYTES = 256 << 10
+NEWS_BYTES = 256 << 10
 # A version that is not proven yet serves the plain way, which may be too slow for the load that the one before it
 # carried: so most proofs are done before it serves. A long one goes on between requests, in so much of the time.
 PROVING_AHEAD_S = 0.25
 PROVING_SHARE = 0.2
 OUT_OF_MEMORY_STATUS = 77
-
-Frame = Tuple[Dict[str, Any], Tuple[memoryview, ...]]
 
 
 def run(modules: Dict[str, ModuleType], listener: int, output: int, lifetime: int) -> int:
@@ -61,7 +59,11 @@ class Replica:
         self._loaded: Optional[Loaded] = None
         self._proof: Optional[Iterator[Any]] = None
         self._step_due_s = 0.0
-        self._given_up: Set[int] = set()
+        self._peers: List[Any] = []
+        self._turns: Deque[Any] = collections.deque()  # those of them that wait for an answer, in order
+        self._owner: Any = None  # the one that had the model loaded
+        self._proven: Optional[Dict[str, Any]] = None
+        self._timecard: Any = None  # where there are several
         self._news, self._news_write = socket.socketpair()
 
     def serve(self) -> int:
@@ -70,8 +72,10 @@ class Replica:
         self._selector.register(self._news, selectors.EVENT_READ, self._tell)
         try:
             while True:
-                for key, _ in self._selector.select(self._until_step_s()):
+                for key, _ in self._selector.select(0 if self._turns else self._until_step_s()):
                     key.data()
+                if self._turns:
+                    self._take_a_turn(self._turns.popleft())
                 if self._until_step_s() == 0.0:
                     self._prove_on()
         except SystemExit as end:
@@ -82,44 +86,57 @@ class Replica:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        decoder = self._modules["frames"].Decoder()
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(connection, decoder))
+        peer = self._modules["peers"].Peer(connection, self._modules["frames"].Decoder())
+        self._peers.append(peer)
+        self._selector.register(peer, selectors.EVENT_READ, lambda: self._listen_to(peer))
 
-    def _read(self, connection: socket.socket, decoder: Any) -> None:
+    def _listen_to(self, peer: Any) -> None:
+        if peer not in self._peers:
+            return  # parted with since the selector saw it
         try:
-            waiting = collections.deque(self._receive(connection, decoder, 0))
-            while waiting:
-                self._obey(connection, *waiting.popleft())
-                if waiting:  # one of them may be given up by now
-                    waiting.extend(self._receive(connection, decoder, socket.MSG_DONTWAIT))
+            peer.receive()
         except (ConnectionError, self._modules["frames"].BadFrame):
-            self._selector.unregister(connection)
-            connection.close()
+            self._part_with(peer)
+        if peer.waiting and peer not in self._turns:
+            self._turns.append(peer)
 
-    def _receive(self, connection: socket.socket, decoder: Any, flags: int) -> List[Frame]:
-        """What came; what is given up is known before anything that came with it begins."""
+    def _take_a_turn(self, peer: Any) -> None:
+        """One request of one peer; the others that wait come before its next."""
         try:
-            data = connection.recv(RECEIVE_BYTES, flags)
-        except BlockingIOError:
-            return []
-        if not data:
-            raise ConnectionAbortedError
-        frames: List[Frame] = decoder.feed(data)
-        self._given_up.update(header["id"] for header, _ in frames if header["op"] == "cancel")
-        return frames
+            self._obey(peer, *peer.waiting.popleft())
+        except (ConnectionError, BlockingIOError):
+            self._part_with(peer)
+        if peer.waiting:
+            self._turns.append(peer)
 
-    def _obey(self, connection: socket.socket, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> None:
+    def _part_with(self, peer: Any) -> None:
+        self._selector.unregister(peer)
+        self._peers.remove(peer)
+        peer.close()
+        if peer in self._turns:
+            self._turns.remove(peer)
+
+    def _obey(self, peer: Any, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> None:
         operation = header["op"]
         if operation == "predict":
-            connection.sendall(self._answer(header, buffers))
+            peer.send(self._answer(peer, header, buffers))
         elif operation == "load":
-            self._owner = connection
+            self._owner = peer
             self._loader = threading.Thread(target=self._load, args=(header,), name="load", daemon=True)
             self._loader.start()
+        elif operation == "attach":
+            self._attach(peer, header["caller"])
         elif operation == "cancel":
-            self._given_up.discard(header["id"])  # it came before this, and is answered or dropped
+            peer.given_up.discard(header["id"])  # it came before this, and is answered or dropped
         elif operation == "stop":
             self._stop()
+
+    def _attach(self, peer: Any, caller: int) -> None:
+        """Another process asks too, for the model that is loaded already."""
+        peer.caller = caller
+        peer.is_one_of_several()
+        if self._proven is not None:
+            peer.send(self._modules["frames"].encode(self._proven))
 
     def _until_step_s(self) -> Optional[float]:
         return None if self._proof is None else max(0.0, self._step_due_s - time.monotonic())
@@ -127,8 +144,7 @@ class Replica:
     def _prove_on(self) -> None:
         """One step of the proof, and a pause in which nothing but requests is worked on."""
         begun_s = time.monotonic()
-        tell = lambda news: self._owner.sendall(self._modules["frames"].encode(news))  # noqa: E731
-        if self._prove_until(self._proof, begun_s, tell):
+        if self._prove_until(self._proof, begun_s, self._spread):
             self._proof = None
         ended_s = time.monotonic()
         self._step_due_s = ended_s + (ended_s - begun_s) * (1 / PROVING_SHARE - 1)
@@ -154,6 +170,8 @@ class Replica:
         )
         try:
             self._modules["lifetime"].lower_priority_of_this_thread()
+            if options.get("timecard"):
+                self._timecard = self._modules["timecard"].Timecard(options["timecard"])
             self._loaded = load(self._modules, options, lambda: report({"op": "warming"}))
             proof = self._loaded.prove(self._modules, options["joins"], options["accelerates"])
             if not self._prove_until(proof, time.monotonic() + PROVING_AHEAD_S, report):
@@ -166,16 +184,36 @@ class Replica:
             report({"op": "failed", "message": _sentence(problem)})
 
     def _tell(self) -> None:
-        for line in self._news.recv(RECEIVE_BYTES).splitlines():
+        for line in self._news.recv(NEWS_BYTES).splitlines():
             news = json.loads(line)
             if news["op"] == "ready":
                 self._loader.join()  # a thread of low priority that holds the interpreter would hold up predictions
-            self._owner.sendall(self._modules["frames"].encode(news))
+            self._spread(news)
 
-    def _answer(self, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
+    def _spread(self, news: Dict[str, Any]) -> None:
+        """Tell the owner, and of a proof everybody, also those who come later."""
+        is_proof = news["op"] == "proven"
+        if is_proof:
+            self._proven = news
+        for peer in [each for each in self._peers if is_proof or each is self._owner]:
+            try:
+                peer.send(self._modules["frames"].encode(news))
+            except (ConnectionError, BlockingIOError):
+                self._part_with(peer)
+
+    def _answer(self, peer: Any, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
+        if self._timecard is None:
+            return self._answer_to(peer, header, buffers)
+        self._timecard.begin(peer.caller)
+        try:
+            return self._answer_to(peer, header, buffers)
+        finally:
+            self._timecard.end()
+
+    def _answer_to(self, peer: Any, header: Dict[str, Any], buffers: Tuple[memoryview, ...]) -> bytes:
         encode: Callable[..., bytes] = self._modules["frames"].encode
         assert self._loaded is not None, "a prediction came before the model was ready"
-        if time.monotonic() >= header["until"] or header["id"] in self._given_up:
+        if time.monotonic() >= header["until"] or header["id"] in peer.given_up:
             return encode({"op": "dropped", "id": header["id"]})
         try:
             meta, answer = self._loaded.answer(header["meta"], buffers)

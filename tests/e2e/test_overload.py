@@ -10,7 +10,7 @@ import threading
 import pytest
 import uvloop
 
-from gateway.server import ACCEPTS_A_TURN, _several
+from gateway.http import ACCEPTS_A_TURN, several
 from tests.e2e.gateways import eventually
 from tests.e2e.sockets import Client
 
@@ -127,7 +127,7 @@ def test_tf083_new_connections_are_accepted_many_at_a_time():
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=500))
-            servers = [await loop.create_server(Accepting, sock=each, backlog=500) for each in _several(listener)]
+            servers = [await loop.create_server(Accepting, sock=each, backlog=500) for each in several(listener)]
             for _ in range(320):
                 stack.enter_context(socket.create_connection(listener.getsockname()))
             while len(accepted) < 320:

@@ -2,36 +2,7 @@
 
 import threading
 
-import httpx2
-
-from tests.e2e.gateways import behaving, eventually
-
-
-class Clients:
-    """Threads that ask without a pause until told to stop, and keep what was wrong with any answer."""
-
-    def __init__(self, gateway, count):
-        self.wrong, self.versions, self.answered = [], set(), 0
-        self._stopped = threading.Event()
-        self._url = str(gateway.client.base_url)
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self):
-        with httpx2.Client(base_url=self._url, timeout=30) as client:
-            while not self._stopped.is_set():
-                answer = client.post("/invocations", json={"dataframe_records": [{"do": "nothing"}]})
-                version = answer.headers.get("X-Model-Version")
-                if answer.status_code != 200 or answer.json() != {"predictions": [int(version)]}:
-                    self.wrong.append((answer.status_code, version, answer.text))
-                self.versions.add(version)
-                self.answered += 1
-
-    def stop(self):
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+from tests.e2e.gateways import Clients, behaving, eventually
 
 
 def test_tf103_no_request_is_lost_while_the_alias_moves(client, add, champion, serve):

@@ -1,0 +1,1 @@
+"""Several ingress processes in front of the same replicas: a leader, and the members that it starts."""
