@@ -50,7 +50,7 @@ class Admission:
             return None
         endpoint.meters.of("", "").count("overloaded", 0.0)
         return Overloaded(
-            f"{self.predictions} predictions are under way, of max_concurrency {limit} for the whole gateway; try again"
+            f"{self.predictions} predictions are under way, of max_concurrency {limit}; try again"
         )
 
     def hold(self, size: int) -> None:
