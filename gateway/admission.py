@@ -49,9 +49,7 @@ class Admission:
         if self.predictions < limit:
             return None
         endpoint.meters.of("", "").count("overloaded", 0.0)
-        return Overloaded(
-            f"{self.predictions} predictions are under way, of max_concurrency {limit}; try again"
-        )
+        return Overloaded(f"{self.predictions} predictions are under way, of max_concurrency {limit}; try again")
 
     def hold(self, size: int) -> None:
         """Count so many bytes of a body. Raises `Overloaded` where they would be too many together."""
