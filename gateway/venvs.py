@@ -61,8 +61,8 @@ class Venvs:
     """The environments below one folder. What two ask for at the same time is built once."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._installer = Installer(folder / "uv-cache", environment)
+        self._folder = folder.absolute()  # uv runs in another working directory
+        self._installer = Installer(self._folder / "uv-cache", environment)
         self._platform = [sysconfig.get_platform(), *platform.libc_ver()]
         self._building: dict[str, asyncio.Task[str]] = {}
         self._at_work = asyncio.Semaphore(BUILDS_AT_ONCE)

@@ -120,7 +120,7 @@ def _job(options: dict[str, Any]) -> Job:
         ),
         source=source,
         target=target,
-        cache=(options["cache"] or default_cache()).expanduser().absolute(),
+        cache=(options["cache"] or default_cache()).expanduser(),
         registry_uri=registry_cli.settings().registry_uri,
         params=_params(options["params"]),
         limit=Limit(options["chunk_rows"]),

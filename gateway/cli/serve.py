@@ -99,7 +99,7 @@ from registry import cli as registry_cli
     default=1024,
     show_default=True,
     type=click.IntRange(1),
-    help="Predictions that may be under way in the whole gateway; more are answered 429 before their body is read.",
+    help="Predictions that may be under way in one process; more are answered 429 before their body is read.",
 )
 @click.option(
     "--models-memory",

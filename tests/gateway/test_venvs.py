@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,18 @@ async def test_an_environment_has_what_is_required(open_venvs, tmp_path):
     assert str(one).startswith(f"uv:{one.key[:12]} python 3.")
     assert len(list(one.folder.rglob("tiny.*.pyc"))) == 1
     assert all("--hash=sha256:" in lock.read_text() for lock in (tmp_path / "cache" / "locks").glob("*.txt"))
+
+
+async def test_the_cache_folder_may_be_a_relative_path(wheels, tmp_path, monkeypatch):
+    """As `--cache ./cache` gives it: uv runs elsewhere, and finds it all the same."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    venvs = Venvs(Path("cache"), {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **settings})
+
+    async with venvs.hold(ONE) as venv:
+        assert version_in(venv) == b"1.0\n"
+
+    assert venv.folder.is_relative_to(tmp_path / "cache")
 
 
 async def test_two_that_need_the_same_have_it_built_once(open_venvs, caplog):
