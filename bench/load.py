@@ -66,6 +66,11 @@ class Records:
     latencies: array[float]
     versions: array[int]
 
+    def first_of(self, version: int, from_s: float) -> float:
+        """When *version* first answered after *from_s*; never is infinity."""
+        done = (at for at, each in zip(self.done, self.versions, strict=True) if each == version and at > from_s)
+        return min(done, default=float("inf"))
+
 
 def percentile(ordered: list[float], share: float) -> float:
     """The value below which *share* of an ascending list lies (nearest rank)."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any
 
-from load import Records, agree
+from load import Records
 
 from registry import Registry
 
@@ -114,56 +113,3 @@ class Mover:
     @staticmethod
     def _primary(endpoint: dict[str, Any]) -> int:
         return next(int(each["version"]) for each in endpoint["versions"] if each["role"] == "primary")
-
-
-class Prober:
-    """Asks again and again on one connection, to see when a new version answers first."""
-
-    INTERVAL_S = 0.002
-
-    def __init__(self, port: int, body: str, expected: dict[str, list[float]]) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        self._body = body
-        self._expected = expected
-        self.failures: list[str] = []
-        self.records = Records(array("d"), array("d"), array("d"), array("i"))
-
-    def probe(self, version: int | None, at_least_s: float, limit_s: float = 30.0) -> float | None:
-        """Ask for *at_least_s* and until *version* answers; gives when that was first."""
-        begun_s = monotonic()
-        first_s = None
-        while monotonic() < begun_s + limit_s:
-            answered = self._ask()
-            now_s = monotonic()
-            if first_s is None and answered == version:
-                first_s = now_s
-            if now_s > begun_s + at_least_s and (version is None or first_s is not None):
-                break
-            sleep(self.INTERVAL_S)
-        return first_s
-
-    def _ask(self) -> int | None:
-        sent_s = monotonic()
-        try:
-            self._connection.request("POST", "/invocations", self._body, {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as problem:
-            self.failures.append(repr(problem))
-            self._connection.close()
-            return None
-        version = response.headers.get("X-Model-Version", "")
-        expected = self._expected.get(version)
-        if response.status != 200 or expected is None:
-            self.failures.append(f"status {response.status}, version {version!r}: {body[:200]!r}")
-            return None
-        if not agree(json.loads(body)["predictions"], expected):
-            self.failures.append(f"wrong answer of version {version!r}")
-        done_s = monotonic()
-        for column, value in zip(
-            (self.records.sent, self.records.done, self.records.latencies, self.records.versions),
-            (sent_s, done_s, done_s - sent_s, int(version)),
-            strict=True,
-        ):
-            column.append(value)
-        return int(version)

@@ -23,7 +23,7 @@ from time import sleep
 import click
 import models
 from load import Load, Records, RunningLoad, percentile, read_records, run
-from moves import Mover, Prober
+from moves import Mover
 from processes import of_session
 from servers import Endpoint, Server, registry_uri, status, turnout
 from verdicts import Verdicts
@@ -37,7 +37,7 @@ MAX_MEDIAN_MS = 150.0
 CAPACITY_SHARE = 0.3
 SETTLE_LIMIT_S = 30.0
 QUIET_END_S = 1.0  # nobody moves in the last second of a stretch, so that the last one can win
-PROBE_S = 0.1
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,36 +169,30 @@ def fixed_rate(bench: Bench, seconds: float, pairs: int, order: Iterator[int], t
     rate = CAPACITY_SHARE * capacity(bench, min(5.0, seconds / 4))
     latencies: dict[bool, list[float]] = {False: [], True: []}
     swaps: list[float] = []
-    prober = Prober(bench.server.port, bench.body, bench.versions.expected)
     for moves in [False, True] * pairs:
+        before = len(bench.mover.timeline.moves)
         running = RunningLoad(bench.load(seconds / pairs / 2, rate))
-        _probe_each_second(bench, running, prober, order if moves else None, swaps)
+        _each_second(bench, running, order if moves else None)
         records = bench.finish(running, f"{title} {'with' if moves else 'without'} moves")
         latencies[moves].extend(records.latencies)
+        good = [each for each in bench.mover.timeline.moves[before:] if each.version in bench.versions.good]
+        swaps.extend(records.first_of(each.version, each.begun_s) - each.committed_s for each in good)
         rest(bench, order, title)
-    found = prober.failures
-    bench.verdicts.check(not found, f"{title}: {len(found)} of the prober's failed {found[:3]}")
-    bench.no_stale(prober.records, f"{title} prober")
     with_moves, without = (percentile(sorted(latencies[each]), 0.99) for each in (True, False))
     print(f"        {title}: p99 {with_moves * 1000:.2f} ms with moves, {without * 1000:.2f} ms without")
     return with_moves / without, swaps
 
 
-def _probe_each_second(
-    bench: Bench, running: RunningLoad, prober: Prober, order: Iterator[int] | None, swaps: list[float]
-) -> None:
-    """Every second move and probe until the new version answers; without moves probe just the same."""
+def _each_second(bench: Bench, running: RunningLoad, order: Iterator[int] | None) -> None:
+    """A move every second, if any, and half a second later a look at /status."""
     due_s = running.left_s
     while running.left_s > QUIET_END_S:
-        wanted, move = None, None
         if order is not None:
-            move = bench.mover.move(next(order))
-            wanted = move.version if move.version in bench.versions.good else None
-        first_s = prober.probe(wanted, PROBE_S)
-        if wanted is not None and move is not None:
-            swaps.append((first_s or float("inf")) - move.committed_s)
+            bench.mover.move(next(order))
+        due_s -= 0.5
+        sleep(max(0.0, running.left_s - due_s))
         bench.mover.look()
-        due_s -= 1.0
+        due_s -= 0.5
         sleep(max(0.0, running.left_s - due_s))
 
 
@@ -236,7 +230,7 @@ def main(seconds: float, pairs: int, clients: int, http_workers: int, load_timeo
         options = ["--load-timeout", load_timeout, "--http-workers", str(http_workers)]
         with turnout(folder, [endpoint], options) as server:
             while len(status(server.port)["http_workers"]) < http_workers:
-                sleep(PROBE_S)
+                sleep(POLL_S)
             mover = Mover(client, NAME, ALIAS, server.port)
             bench = Bench(folder, server, mover, versions, clients, verdicts, models.request_body(1))
             capacity(bench, min(2.0, seconds))

@@ -6,6 +6,7 @@ the other files as modules.
 """
 
 import collections
+import copy
 import itertools
 import json
 import os
@@ -235,10 +236,11 @@ class Loaded:
         self._accelerate = modules["accelerate"]
         self._scorer = self._tables.Scorer(model.signature, modules["enforcement"])
         self._answerer = modules["trees"].Answerer(model)
+        self._example: Any = None  # as (data, params), once it was read
 
     def prove(self, modules: Dict[str, ModuleType], joins: str, accelerates: bool) -> Iterator[Any]:
         """The steps of `accelerate.Prover`."""
-        prover = self._accelerate.Prover(self._model, self._scorer, self._answerer, modules)
+        prover = self._accelerate.Prover(self._model, self._example, self._scorer, self._answerer, modules)
         steps: Iterator[Any] = prover.steps(joins, accelerates)
         return steps
 
@@ -283,10 +285,10 @@ class Loaded:
 
     def warm_up(self, enforcement: ModuleType) -> None:
         """Predict once on the input example, so that the first client does not pay for lazy set-up."""
-        example = self._model.input_example()
-        if example is None:
+        self._example = self._model.input_example()
+        if self._example is None:
             return
-        data, params = example
+        data, params = copy.deepcopy(self._example)  # models write into their input
         signature = self._model.signature or {}
         try:
             if signature.get("inputs"):

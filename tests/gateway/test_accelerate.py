@@ -57,7 +57,7 @@ def prove(tmp_path: Path, model, data=NUMBERS, joins="auto", accelerates=True, e
     registry.save_model(tmp_path / "model", model, signature=signature, **more)
     loaded = loader.load(str(tmp_path / "model"), read_mlmodel(tmp_path / "model"))
     scorer = tables.Scorer(loaded.signature, enforcement)
-    prover = accelerate.Prover(loaded, scorer, trees.Answerer(loaded), MODULES)
+    prover = accelerate.Prover(loaded, loaded.input_example(), scorer, trees.Answerer(loaded), MODULES)
     found = [each for each in prover.steps(joins, accelerates) if each is not None]
     return found[0], scorer, loaded
 
@@ -208,7 +208,7 @@ def test_an_example_that_is_no_table_is_left_out(tmp_path, example):
     loaded = loader.load(str(tmp_path / "model"), read_mlmodel(tmp_path / "model"))
     loaded.input_example = lambda: (example, None)
     scorer = tables.Scorer(loaded.signature, enforcement)
-    prover = accelerate.Prover(loaded, scorer, trees.Answerer(loaded), MODULES)
+    prover = accelerate.Prover(loaded, loaded.input_example(), scorer, trees.Answerer(loaded), MODULES)
 
     *_, found = prover.steps("auto", True)
 

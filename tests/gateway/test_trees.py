@@ -131,7 +131,9 @@ def prove(tmp_path, estimator, data=TABLE, **options):
     registry.save_model(tmp_path / "model", estimator, signature=signature, input_example=data[:3], **options)
     model = loader.load(str(tmp_path / "model"), read_mlmodel(tmp_path / "model"))
     answerer = trees.Answerer(model)
-    prover = accelerate.Prover(model, tables.Scorer(model.signature, enforcement), answerer, MODULES)
+    prover = accelerate.Prover(
+        model, model.input_example(), tables.Scorer(model.signature, enforcement), answerer, MODULES
+    )
     *_, found = (each for each in prover.steps("auto", True) if each is not None)
     return found, answerer, model
 
