@@ -311,6 +311,9 @@ class ServedRegistry(Registry, Protocol):
     def changes_since(self, cursor: str) -> Changes:
         """What changed after *cursor*, and the cursor to ask with next. Never waits."""
 
+    def rollback_target(self, name: str, alias: str) -> str | None:
+        """The version that `rollback_alias` would point the alias at now; None where it has no earlier one."""
+
     def protects(self, path: str) -> bool:
         """Whether files at, above or below *path* of the artifact store belong to a registered version."""
 

@@ -123,16 +123,23 @@ def roll_back_alias(
     model_id = find_model(connection, name).id
     now_at = _points_at(connection, model_id, alias)
     _check_expected(name, alias, expected, now_at)
-    for move in _standing_moves(connection, model_id, alias):
-        if move.from_id is not None and move.from_version != now_at:
-            _point(transaction, model_id, alias, move.from_id, is_new=now_at is None)
-            return _keep_move(transaction, name, model_id, alias, now_at, move.from_version, reason, move.id)
+    move = _move_to_undo(connection, model_id, alias, now_at)
+    if move is not None:
+        _point(transaction, model_id, alias, move.from_id, is_new=now_at is None)
+        return _keep_move(transaction, name, model_id, alias, now_at, move.from_version, reason, move.id)
     if now_at is None:
         raise _no_such_alias(connection, name, alias)
     raise InvalidParameter(
         f"alias {shown(alias)} of model {shown(name)} points at version {now_at} and has no earlier version "
         "to go back to"
     )
+
+
+def read_rollback_target(connection: Connection, name: str, alias: str) -> int | None:
+    """The version that a rollback would point the alias at, None where it has no earlier one."""
+    model_id = find_model(connection, name).id
+    move = _move_to_undo(connection, model_id, alias, _points_at(connection, model_id, alias))
+    return None if move is None else int(move.from_version)
 
 
 def read_history(
@@ -155,6 +162,12 @@ def read_history(
     page = rows[:max_results]
     more = len(rows) > max_results
     return Page([_as_change(row) for row in page], write_page_token("before", page[-1].id) if more else None)
+
+
+def _move_to_undo(connection: Connection, model_id: int, alias: str, now_at: int | None) -> Any:
+    """The newest move that came from another version than the alias points at; None where there is none."""
+    standing = _standing_moves(connection, model_id, alias)
+    return next((move for move in standing if move.from_id is not None and move.from_version != now_at), None)
 
 
 def _standing_moves(connection: Connection, model_id: int, alias: str) -> Iterator[Any]:

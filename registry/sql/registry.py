@@ -319,6 +319,10 @@ class SqlRegistry:
     def changes_since(self, cursor: str) -> Changes:
         return self._database.snapshot(read_changes, cursor)
 
+    def rollback_target(self, name: str, alias: str) -> str | None:
+        found = self._database.snapshot(aliases.read_rollback_target, check_model_name(name), check_alias(alias))
+        return None if found is None else str(found)
+
     def protects(self, path: str) -> bool:
         return self._database.read(is_protected, path)
 

@@ -211,18 +211,31 @@ def test_delete_alias(reader, registry, gateway):
 
 
 def test_roll_back(reader, registry):
-    """Rolling back leads to the version before, and the history says so."""
+    """Rolling back leads to the version that the question named, and the history says so."""
     page = reader.open("/models/wine/aliases/champion/rollback")
 
+    assert "will point at version 1" in page.text(".facts")
     page = reader.send(page, "main form", {"reason": "worse"})
 
     assert registry.get_registered_model("wine").aliases == {"champion": "1"}
     assert page.text(".notice") == "Rolled back: the alias points at version “1”."
     assert "rolled back" in page.text(".timeline li")
 
-    page = reader.send(reader.open("/models/wine/aliases/champion/rollback"), "main form")
-    assert page.status == 400
-    assert "no earlier version" in page.text(".error")
+    page = reader.open("/models/wine/aliases/champion/rollback")
+    assert "no earlier version" in page.text(".facts")
+    assert not page.has("main form")
+
+
+def test_roll_back_a_deleted_alias(reader, registry):
+    """An alias that was deleted comes back where it last pointed."""
+    registry.delete_registered_model_alias("wine", "champion")
+
+    page = reader.open("/models/wine/aliases/champion/rollback")
+    assert page.text(".facts") == "It was deleted, and will point at version 2, the one before in its history."
+    reader.send(page, "main form", {"reason": "a mistake"})
+
+    assert registry.get_registered_model("wine").aliases == {"champion": "2"}
+    assert "alias" in reader.open("/models/wine/aliases/never/rollback").text(".error")
 
 
 def test_roll_back_moved_meanwhile(reader, registry):

@@ -112,19 +112,24 @@ def delete(visit: Visit) -> Response:
 
 def ask_to_roll_back(visit: Visit, form: Form = NO_FORM) -> Response:
     name, alias = visit.path["name"], visit.path["alias"]
-    found = visit.registry.get_model_version_by_alias(name, alias)
+    now_at = visit.registry.get_registered_model(name).aliases.get(alias)
+    target = visit.registry.rollback_target(name, alias)
+    if now_at is None and target is None:
+        visit.registry.get_alias_history(name, alias, 1)  # says so where there never was one
+    points = f"It points at version {now_at}" if now_at else "It was deleted"
     back = visit.query.get("back") or form.text("back")
     question = Question(
         title=f"Roll back @{alias} of “{name}”?",
         facts=[
-            f"It points at version {found.version}, and will point at the version before that one in its history; "
-            "moves that were rolled back and versions deleted since are skipped.",
+            f"{points}, and will point at version {target}, the one before in its history."
+            if target
+            else f"{points}, and has no earlier version to go back to.",
             *facts_of(_following(visit, alias)),
         ],
         action=visit.links.model(name, "aliases", alias, "rollback"),
-        button="Roll back",
+        button="Roll back" if target else None,
         back=visit.links.deployments() if back == DEPLOYMENTS else visit.links.model(name, alias=alias) + "#history",
-        hidden={"expected": found.version, "back": back},
+        hidden={"expected": now_at or str(UNSET), "back": back},
         asks_reason=True,
         is_dangerous=False,
     )

@@ -16,12 +16,12 @@ MOST_FACTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A page with one question. Yes sends *hidden* to *action*; no leads *back*."""
+    """A page with one question. Yes sends *hidden* to *action*; no leads *back*. Without a *button* there is no yes."""
 
     title: str
     facts: Sequence[str]
     action: str
-    button: str
+    button: str | None
     back: str
     hidden: Mapping[str, str] = field(default_factory=dict)
     asks_reason: bool = False
