@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gateway.admission import Place
+from gateway.connections import is_whole
 from gateway.deadlines import Deadline
 from gateway.errors import BodyStalled, ClientGone, GatewayError, PayloadTooLarge
 
@@ -30,7 +31,12 @@ async def read_body(
     size, more = 0, True
     begun_s = asyncio.get_running_loop().time()
     while more:
-        message = await _next(receive, begun_s + IDLE_TIMEOUT_S + size / MIN_BYTES_PER_S, own)
+        if is_whole(receive):
+            message = await receive()
+        else:
+            message = await _next(receive, begun_s + IDLE_TIMEOUT_S + size / MIN_BYTES_PER_S, own)
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client went away before its body was complete")
         more = message.get("more_body", False)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
@@ -46,7 +52,7 @@ async def _next(receive: Receive, until_s: float, own: Deadline | None) -> Mutab
     is_own = own is not None and own.at_s < until_s
     try:
         async with asyncio.timeout_at(own.at_s if own is not None and is_own else until_s):
-            message = await receive()
+            return await receive()
     except TimeoutError:
         if own is not None and is_own:
             problem: GatewayError = own.exceeded("the body was not sent")
@@ -55,6 +61,3 @@ async def _next(receive: Receive, until_s: float, own: Deadline | None) -> Mutab
         raise BodyStalled(
             f"the body stopped coming for {IDLE_TIMEOUT_S:.0f} s, or came slower than {MIN_BYTES_PER_S} bytes a second"
         ) from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone("the client went away before its body was complete")
-    return message

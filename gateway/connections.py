@@ -53,6 +53,12 @@ def protocol_class(max_connections: int | None = None, refusal: Refusal | None =
     return Limited
 
 
+def is_whole(receive: object) -> bool:
+    """Whether the body that an application's *receive* gives is there already, so that it needs no clock."""
+    cycle = getattr(receive, "__self__", None)
+    return isinstance(cycle, RequestResponseCycle) and not cycle.more_body
+
+
 def raise_descriptor_limit() -> int:
     """Let this process open as many files as the system permits, at most 65536; the number it may now open."""
     soft, hard = (_bounded(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))

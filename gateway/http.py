@@ -128,6 +128,7 @@ def _config(application: Predictions, admission: Admission, settings: Settings) 
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # `Predictions` looks at them, where they matter
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
     )

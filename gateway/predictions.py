@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import deadlines, inference, wire
 from gateway.admission import Admission
@@ -50,7 +53,9 @@ class Predictions:
         self._endpoints = endpoints
         self._settings = settings
         self._admission = admission
-        self._others = others
+        # Who asks, and how, matters to pages alone: a prediction does not pay for a proxy's headers.
+        trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+        self._others = cast(Application, ProxyHeadersMiddleware(cast(Any, others), trusted))
         self._dialects: WeakKeyDictionary[Servable, _Dialect] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -14,6 +14,7 @@ from gateway.batching import Batcher
 from gateway.config import EndpointConfig
 from gateway.deadlines import Deadline
 from gateway.errors import GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
+from gateway.leases import Leases
 from gateway.runtimes.base import Place, Replica, Resolved, Runtime
 from gateway.worker import parts
 from gateway.worker.frames import Payload
@@ -38,23 +39,18 @@ class Servable:
         self.state = "starting"
         self.last_error: str | None = None
         self.last_end = "is gone"  # how a replica ended, the last that did
-        self.requests = 0
         self.calls = 0
-        self.errors = 0
         self.environment = place.environment
         self._place = place
         self._held = AsyncExitStack()  # the place
         self._replicas: list[Replica] = []
         self._line: deque[asyncio.Future[None]] = deque()
-        self._leases = 0
-        self._all_returned = asyncio.Event()
-        self._all_returned.set()
+        self._leases = Leases()
         self._keepers: list[asyncio.Task[None]] = []
         self._listeners: set[asyncio.Task[None]] = set()
         self._batcher: Batcher | None = None
         self._pausing = 0
         self._is_lent = False
-        self._holders: set[object] = set()
         self.elsewhere: dict[object, tuple[int, int]] = {}  # leases and waiting, by those who hold it
         self.replicas_changed: Callable[[], None] = lambda: None
         self.path = "plain"
@@ -115,7 +111,17 @@ class Servable:
     @property
     def leases(self) -> int:
         """Requests that keep it open, in whichever process."""
-        return self._leases + sum(leases for leases, _ in self.elsewhere.values())
+        return self._leases.here + sum(leases for leases, _ in self.elsewhere.values())
+
+    @property
+    def requests(self) -> int:
+        """That it was given, in whichever process."""
+        return self._leases.requests
+
+    @property
+    def errors(self) -> int:
+        """Of them, those that were not answered with a prediction."""
+        return self._leases.errors
 
     @property
     def waiting_everywhere(self) -> int:
@@ -137,42 +143,27 @@ class Servable:
     def take_counts(self) -> tuple[int, int, int]:
         """Requests, errors and calls since this was last called, to be added up elsewhere."""
         counts = self.requests, self.errors, self.calls
-        self.requests = self.errors = self.calls = 0
+        self._leases.requests = self._leases.errors = self.calls = 0
         return counts
 
     def add_counts(self, requests: int, errors: int, calls: int) -> None:
         """Count what another process has taken."""
-        self.requests += requests
-        self.errors += errors
+        self._leases.requests += requests
+        self._leases.errors += errors
         self.calls += calls
 
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[Self]:
-        """Keep it open for the length of the block, which is one request and counted as such."""
-        self._leases += 1
-        self.requests += 1
-        self._all_returned.clear()
-        try:
-            yield self
-        except BaseException:
-            self.errors += 1
-            raise
-        finally:
-            self._leases -= 1
-            if not self._leases and not self._holders:
-                self._all_returned.set()
+    def lease(self) -> Leases:
+        """Keep it open for the length of a `with` block, which is one request and counted as such."""
+        return self._leases
 
     def hold(self, holder: object) -> None:
         """Keep it open for another process, which may have requests in it, until `let_go`."""
-        self._holders.add(holder)
-        self._all_returned.clear()
+        self._leases.hold(holder)
 
     def let_go(self, holder: object) -> None:
         """That process has none in it any more. Safe to call twice."""
-        self._holders.discard(holder)
         self.elsewhere.pop(holder, None)
-        if not self._leases and not self._holders:
-            self._all_returned.set()
+        self._leases.let_go(holder)
 
     async def predict(self, payload: Payload, own: Deadline | None = None) -> Payload:
         """The model's answer.
@@ -229,7 +220,7 @@ class Servable:
         if self.state == "closed":
             return
         self.state = "draining"
-        await self._all_returned.wait()
+        await self._leases.none_left()
         await self._stop_keeping()
         await asyncio.gather(*(replica.close() for replica in self._replicas), return_exceptions=True)
         self._replicas.clear()

@@ -1,5 +1,6 @@
 """What a leader and its members say to each other, and the note that a shared replica keeps."""
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -83,13 +84,14 @@ async def test_a_version_stays_open_until_its_last_holder_lets_go(tmp_path):
     servable.let_go("one")
     with servable.lease():
         pass
-    before = servable._all_returned.is_set()
+    retiring = asyncio.create_task(servable.retire())
+    await asyncio.sleep(0)
+    before = servable.state
 
     servable.let_go("other")
-    await servable.retire()
+    await retiring
 
-    assert not before
-    assert servable.state == "closed"
+    assert (before, servable.state) == ("draining", "closed")
 
 
 def test_a_timecard_says_since_when_and_for_whom(tmp_path):
