@@ -219,15 +219,16 @@ def stretches(bench: Bench, seconds: float, pairs: int, with_broken: bool) -> No
 @click.option("--pairs", default=3, show_default=True, help="How often (c) changes between without and with moves.")
 @click.option("--clients", default=32, show_default=True)
 @click.option("--http-workers", default=1, show_default=True, help="Ingress processes of the gateway.")
+@click.option("--env-manager", default="local", show_default=True, type=click.Choice(["local", "uv"]))
 @click.option("--load-timeout", default="2s", show_default=True, help="What a version that hangs is given.")
-def main(seconds: float, pairs: int, clients: int, http_workers: int, load_timeout: str) -> None:
+def main(seconds: float, pairs: int, clients: int, http_workers: int, env_manager: str, load_timeout: str) -> None:
     verdicts = Verdicts()
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name:
         folder = Path(name)
         client = registry.connect(registry_uri(folder))
         versions = register(client, folder)
         endpoint = Endpoint(NAME, f"models:/{NAME}@{ALIAS}")
-        options = ["--load-timeout", load_timeout, "--http-workers", str(http_workers)]
+        options = ["--load-timeout", load_timeout, "--http-workers", str(http_workers), "--env-manager", env_manager]
         with turnout(folder, [endpoint], options) as server:
             while len(status(server.port)["http_workers"]) < http_workers:
                 sleep(POLL_S)
