@@ -219,7 +219,7 @@ def test_roll_back(reader, registry):
 
     assert registry.get_registered_model("wine").aliases == {"champion": "1"}
     assert page.text(".notice") == "Rolled back: the alias points at version “1”."
-    assert "rolled back" in page.text(".timeline li")
+    assert "version 1 rolled back" in page.text(".timeline li")
 
     page = reader.open("/models/wine/aliases/champion/rollback")
     assert "no earlier version" in page.text(".facts")
