@@ -152,7 +152,10 @@ class Batcher:
         else:
             meta, buffers = parts.join([each.payload for each in members])
             until_s = max(each.until_s for each in members)
-            whole = await self._call(Payload(meta, tuple(buffers)), until_s)
+            timings = tuple(timing for each in members for timing in each.payload.timings)
+            for timing in timings:
+                timing.requests, timing.rows = len(members), parts.rows(meta)
+            whole = await self._call(Payload(meta, tuple(buffers), timings), until_s)
             cuts = parts.cut(whole.meta, whole.buffers, [each.rows for each in members])
             answers = [Payload(own, tuple(its_buffers)) for own, its_buffers in cuts]
         for each, answer in zip(members, answers, strict=True):

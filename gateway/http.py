@@ -14,7 +14,7 @@ from gateway.admission import Admission
 from gateway.config import Settings
 from gateway.connections import protocol_class
 from gateway.errors import CannotListen
-from gateway.predictions import Predictions
+from gateway.predictions import Application
 
 BACKLOG = 2048
 ACCEPTS_A_TURN = 16
@@ -26,7 +26,7 @@ SWITCH_INTERVAL_S = 0.0005
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit`. *listeners* are its own; it stands in at others while nobody else takes theirs."""
 
-    def __init__(self, application: Predictions, admission: Admission, settings: Settings) -> None:
+    def __init__(self, application: Application, admission: Admission, settings: Settings) -> None:
         super().__init__(_config(application, admission, settings))
         self._is_up = asyncio.Event()
         self._standing_in: dict[int, list[asyncio.AbstractServer]] = {}
@@ -117,7 +117,7 @@ def _bound(host: str, port: int, shares: bool) -> socket.socket:
     return listener
 
 
-def _config(application: Predictions, admission: Admission, settings: Settings) -> uvicorn.Config:
+def _config(application: Application, admission: Admission, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         http=protocol_class(refusal=admission.refusal),

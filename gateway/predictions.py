@@ -49,6 +49,7 @@ class Predictions:
         settings: Callable[[], Settings],
         admission: Admission,
         others: Application,
+        predict: Callable[..., Awaitable[tuple[Payload, Servable, str]]] = inference.predict,
     ) -> None:
         self._endpoints = endpoints
         self._settings = settings
@@ -56,6 +57,7 @@ class Predictions:
         # Who asks, and how, matters to pages alone: a prediction does not pay for a proxy's headers.
         trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         self._others = cast(Application, ProxyHeadersMiddleware(cast(Any, others), trusted))
+        self._predict = predict
         self._dialects: WeakKeyDictionary[Servable, _Dialect] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +109,7 @@ class Predictions:
         def decode(servable: Servable) -> Payload:
             return self._dialect(servable).mlflow.decode(headers.get(b"content-type"), body)
 
-        answer, servable, role = await inference.predict(endpoint, decode, version, own)
+        answer, servable, role = await self._predict(endpoint, decode, version, own)
         dialect = self._dialect(servable)
         return dialect.mlflow.encode(answer), [JSON, *dialect.headers[role]]
 
@@ -127,7 +129,7 @@ class Predictions:
             payload, asked = self._dialect(servable).v2.decode(headers, body)
             return payload
 
-        answer, servable, role = await inference.predict(endpoint, decode, version, own)
+        answer, servable, role = await self._predict(endpoint, decode, version, own)
         dialect = self._dialect(servable)
         text, headers_of_it = dialect.v2.encode(answer, asked, endpoint.name, servable.resolved.label)
         return text, [*headers_of_it, *dialect.headers[role]]

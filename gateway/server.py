@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from gateway import heartbeat
+from gateway import heartbeat, tracing
 from gateway.admission import Admission
 from gateway.app import Gateway
 from gateway.config import Settings
@@ -25,9 +25,9 @@ from gateway.http import SWITCH_INTERVAL_S, HttpServer, listening, several
 from gateway.ingress.crew import Crew
 from gateway.meters import LoopLag
 from gateway.metrics import Exposition
-from gateway.predictions import Predictions
 from gateway.reconciler import Reconciler
 from gateway.runtimes.local import LocalRuntime
+from gateway.tracing import MakePredictions
 from registry import ModelUri, Unavailable, connect
 
 log = logging.getLogger("turnout.server")
@@ -38,8 +38,8 @@ DRAIN_MARGIN_S = 5.0  # beyond the shutdown timeout, for members to end
 def run(settings: Settings, file: ConfigFile | None = None, log_format: str = "text") -> int:
     """Serve until SIGTERM or Ctrl-C; the exit status. What changes in the *file* that they came from is taken over.
 
-    Raises `CannotListen` when the port is taken, and `InvalidUri` for what can never be a registry; a registry that is
-    merely away is waited for.
+    Raises `CannotListen` when the port is taken, `InvalidUri` for what can never be a registry, and `InvalidSettings`
+    for what can never be an exporter of traces; a registry that is merely away is waited for.
     """
     if any(isinstance(endpoint.model, ModelUri) for endpoint in settings.endpoints):
         with contextlib.suppress(Unavailable), contextlib.closing(connect(settings.registry_uri, create=False)):
@@ -49,13 +49,18 @@ def run(settings: Settings, file: ConfigFile | None = None, log_format: str = "t
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with (
         listening(settings.host, settings.port, settings.http_workers) as listeners,
+        tracing.exporting() as predictions,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(serve(settings, file, listeners, log_format))
+        return runner.run(serve(settings, file, listeners, log_format, predictions))
 
 
 async def serve(
-    settings: Settings, file: ConfigFile | None, listeners: Sequence[socket.socket], log_format: str
+    settings: Settings,
+    file: ConfigFile | None,
+    listeners: Sequence[socket.socket],
+    log_format: str,
+    predictions: MakePredictions,
 ) -> int:
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
     stop = _Stop()
@@ -71,7 +76,7 @@ async def serve(
         metrics = Exposition(endpoints, reconciler, lag, file, processes)
         gateway = Gateway(endpoints, reconciler, metrics, file, processes)
         admission = Admission(endpoints, lambda: reconciler.settings)
-        application = Predictions(endpoints, lambda: reconciler.settings, admission, gateway)
+        application = predictions(endpoints, lambda: reconciler.settings, admission, gateway)
         server = HttpServer(application, admission, settings)
         crew = Crew(more, server, gateway, endpoints, settings, lag, log_format) if more else None
         reconciler.routing.members, news = crew, reconciler.routing.news

@@ -131,10 +131,10 @@ def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: An
         given = _given(click.get_current_context(), models)
         file = ConfigFile(config, given) if config else None
         settings = file.read() if file else settle(given, {}, Path())
+        with telemetry.logging_to(STDERR, log_format):
+            status = server.run(settings, file, log_format)
     except InvalidSettings as problem:
         raise click.UsageError(str(problem)) from None
-    with telemetry.logging_to(STDERR, log_format):
-        status = server.run(settings, file, log_format)
     raise SystemExit(status)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from gateway import telemetry
+from gateway import telemetry, tracing
 from gateway.admission import Admission
 from gateway.connections import raise_descriptor_limit
 from gateway.endpoints import Endpoint, EndpointTable, Failure
@@ -24,11 +24,11 @@ from gateway.ingress import messages, numbers
 from gateway.ingress.asking import Questions
 from gateway.ingress.line import Line, Message
 from gateway.meters import LoopLag
-from gateway.predictions import Predictions
 from gateway.routing import spare_the_collector
 from gateway.runtimes.shared import SharedPlace
 from gateway.servable import Servable
 from gateway.split import Split
+from gateway.tracing import MakePredictions
 from gateway.worker.lifetime import die_with_parent
 
 log = logging.getLogger("turnout.ingress")
@@ -49,16 +49,18 @@ def main(options_as_json: str) -> int:
         telemetry.logging_to(STDERR, options["log_format"]),
         socket.socket(fileno=options["line"]) as end,
         socket.socket(fileno=options["listener"]) as listener,
+        tracing.exporting() as predictions,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(Member(listener).run(end))
+        return runner.run(Member(listener, predictions).run(end))
 
 
 class Member:
     """Goes by what the leader says, one message after the other; the only writer of its endpoints' splits."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, predictions: MakePredictions) -> None:
         self._listener = listener
+        self._predictions = predictions
         self._endpoints = EndpointTable(())
         self._wakers: dict[str, asyncio.Task[None]] = {}
         self._servables: dict[int, Servable] = {}
@@ -214,7 +216,7 @@ class Member:
 
     def _serve(self) -> None:
         admission = Admission(self._endpoints, lambda: self._settings)
-        application = Predictions(self._endpoints, lambda: self._settings, admission, self._questions)
+        application = self._predictions(self._endpoints, lambda: self._settings, admission, self._questions)
         self._http = HttpServer(application, admission, self._settings)
         self._serving = asyncio.create_task(self._http.serve(several(self._listener)))
         spare_the_collector()

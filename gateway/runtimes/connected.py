@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from gateway.config import EndpointConfig
 from gateway.errors import DeadlineExceeded, LoadFailed, ModelError, ReplicaDied
 from gateway.runtimes.base import Proven, Resolved
+from gateway.runtimes.timings import Timings
 from gateway.worker import frames
 from gateway.worker.frames import Payload
 from gateway.worker.timecard import Timecard
@@ -69,6 +70,7 @@ class LocalReplica(asyncio.Protocol):
         self._decoder = frames.Decoder(MAX_ANSWER_BYTES)
         self._transport: asyncio.Transport | None = None
         self._unanswered: dict[int, asyncio.Future[Payload]] = {}  # in the order in which they were sent
+        self._timings = Timings()
         self._last_id = 0
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
@@ -151,13 +153,20 @@ class LocalReplica(asyncio.Protocol):
             self._working_since = self._loop.time()
         self._unanswered[identity] = answer
         order = {"op": "predict", "id": identity, "until": until_s, "meta": payload.meta}
+        if payload.timings:
+            order["timed"] = True
+            self._timings.sent(identity, payload.timings)
         self._transport.write(frames.encode(order, payload.buffers))
         try:
             return await answer
         except asyncio.CancelledError:
             if self._transport is not None and identity != next(iter(self._unanswered), identity):
                 self._transport.write(frames.encode({"op": "cancel", "id": identity}))  # it has not begun
+                self._timings.not_begun(identity)
             raise
+        finally:
+            if payload.timings:
+                del self._timings.pending[identity]
 
     async def proven(self) -> AsyncIterator[Proven]:
         while (found := await self._proven.get()) is not None:
@@ -223,6 +232,8 @@ class LocalReplica(asyncio.Protocol):
 
     def _heard(self, header: dict[str, Any], buffers: tuple[memoryview, ...]) -> None:
         operation = header["op"]
+        if self._timings.pending:
+            self._timings.heard(header)
         if operation == "answer":
             answer = self._answered(header["id"])
             if not answer.done():

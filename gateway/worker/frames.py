@@ -14,6 +14,19 @@ LENGTHS = struct.Struct("!IQ")
 MAX_HEADER_BYTES = 16 << 20
 
 
+class Timing:
+    """When a replica had a request, in nanoseconds as `time.time_ns` counts them; 0 for what has not happened.
+
+    *requests* and *rows* tell of a call that several requests were joined into. Written by whoever passes it on.
+    """
+
+    __slots__ = ("begun_ns", "ended_ns", "requests", "rows", "sent_ns")
+
+    def __init__(self) -> None:
+        self.sent_ns = self.begun_ns = self.ended_ns = 0
+        self.requests, self.rows = 1, 0
+
+
 class Payload(NamedTuple):
     """What a model eats or returns: *meta* says what the raw *buffers* hold. JSON values only in *meta*.
 
@@ -27,10 +40,13 @@ class Payload(NamedTuple):
     kind `json`:   one buffer, JSON text that is ready to send; `whole` true: it is the whole answer.
     Any of them may carry `params`, a JSON object, and those of arrays and columns `unread`: for each buffer what
     `elements.read` needs to make of it what is said above; null where that is done.
+
+    *timings* stay on this side of the socket: they are filled in for those who asked.
     """
 
     meta: Dict[str, Any]
     buffers: Tuple[Buffer, ...] = ()
+    timings: Tuple[Timing, ...] = ()
 
 
 class BadFrame(Exception):

@@ -38,18 +38,18 @@ def rows(meta: Meta) -> int:
     return count
 
 
-def join(payloads: Sequence[Tuple[Meta, Buffers]]) -> Tuple[Meta, List[bytes]]:
+def join(payloads: Sequence[Tuple[Any, ...]]) -> Tuple[Meta, List[bytes]]:
     """One payload of all rows in order; `parts` in its meta says how many each of *payloads* had.
 
-    All have the same `key`.
+    Each begins with its meta and its buffers; all have the same `key`.
     """
-    sizes = [rows(meta) for meta, _ in payloads]
+    sizes = [rows(each[0]) for each in payloads]
     meta = dict(payloads[0][0], parts=sizes)
     if meta["kind"] == "table":
         meta["rows"] = sum(sizes)
     else:
         meta["shape"] = [sum(sizes), *meta["shape"][1:]]
-    columns = zip(*(buffers for _, buffers in payloads))
+    columns = zip(*(each[1] for each in payloads))
     texts = [dtype == "str" for dtype in meta["dtypes"]] if meta["kind"] == "table" else [False]
     return meta, [_join_texts(each) if is_text else b"".join(each) for each, is_text in zip(columns, texts)]
 

@@ -216,11 +216,12 @@ class Replica:
         assert self._loaded is not None, "a prediction came before the model was ready"
         if time.monotonic() >= header["until"] or header["id"] in peer.given_up:
             return encode({"op": "dropped", "id": header["id"]})
+        begun_ns = time.time_ns() if "timed" in header else 0
         try:
             meta, answer = self._loaded.answer(header["meta"], buffers)
-            return encode({"op": "answer", "id": header["id"], "meta": meta}, answer)
+            return encode({"op": "answer", "id": header["id"], "meta": meta, **_times(begun_ns)}, answer)
         except self._modules["tables"].Refused as refused:
-            return encode({"op": "error", "id": header["id"], **_as_error(refused)})
+            return encode({"op": "error", "id": header["id"], **_as_error(refused), **_times(begun_ns)})
         except MemoryError:
             print("out of memory during a prediction: this replica ends", file=sys.stderr, flush=True)
             os._exit(OUT_OF_MEMORY_STATUS)
@@ -303,6 +304,11 @@ class Loaded:
 
 def _in_parts(answers: List[Tuple[Dict[str, Any], List[Any]]]) -> Tuple[Dict[str, Any], List[Any]]:
     return {"kind": "parts", "parts": [meta for meta, _ in answers]}, [each for _, own in answers for each in own]
+
+
+def _times(begun_ns: int) -> Dict[str, int]:
+    """Of the call that ends here, for a request that asked for them."""
+    return {"begun_ns": begun_ns, "ended_ns": time.time_ns()} if begun_ns else {}
 
 
 def _as_error(refused: Any) -> Dict[str, Any]:

@@ -1,19 +1,21 @@
 """A real replica that several processes ask: here the others are further connections to it."""
 
 import asyncio
+import contextlib
 import json
+import time
 
 import pytest
 from sklearn.linear_model import LinearRegression
 
 import registry
 from gateway.config import EndpointConfig
-from gateway.errors import ReplicaDied
+from gateway.errors import ModelError, ReplicaDied
 from gateway.runtimes.base import Resolved
 from gateway.runtimes.connected import OVERRAN
 from gateway.runtimes.local import LocalRuntime
 from gateway.runtimes.shared import SharedPlace
-from gateway.worker.frames import Payload
+from gateway.worker.frames import Payload, Timing
 from tests.e2e.gateways import behaving
 
 
@@ -53,6 +55,24 @@ def shared(tmp_path):
 
 def soon():
     return asyncio.get_running_loop().time() + 60
+
+
+@pytest.mark.parametrize("word", ["nothing", "raise"])
+def test_who_asks_for_times_gets_them(shared, word):
+    """Those of the replica, of an answer and of a refusal, whoever else asks it."""
+    timing = Timing()
+
+    async def scenario(replica, others, accused):
+        place, _ = others
+        mine = await place.start(lambda _: None)
+        with contextlib.suppress(ModelError):
+            await mine.predict(payload(word)._replace(timings=(timing,)), soon())
+        return await replica.predict(payload("nothing"), soon())
+
+    answer = shared(behaving(1), scenario)
+
+    assert 0 < timing.sent_ns <= timing.begun_ns <= timing.ended_ns <= time.time_ns()
+    assert answer.timings == ()
 
 
 def test_a_replica_takes_turns_between_those_who_ask(shared):
