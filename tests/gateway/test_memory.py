@@ -30,13 +30,13 @@ def test_what_may_not_go_is_passed_over():
 @given(OCCUPANTS, st.integers(0, 500))
 def test_what_stays_is_within_the_limit_or_may_not_go(occupants, limit):
     """Whoever goes had to, and each of them may."""
-    going = set(to_put_to_sleep(occupants, limit))
+    going = list(to_put_to_sleep(occupants, limit))
     staying = [each for each in occupants if each.name not in going]
     gone = [each for each in occupants if each.name in going]
 
     assert all(each.may_go for each in gone)
     assert sum(each.size for each in staying) <= limit or not any(each.may_go for each in staying)
     if gone:
-        last = max(gone, key=lambda each: each.last_used_s)
+        last = next(each for each in gone if each.name == going[-1])
         assert sum(each.size for each in staying) + last.size > limit
         assert all(each.last_used_s >= last.last_used_s for each in staying if each.may_go)
