@@ -65,12 +65,13 @@ class Batcher:
         return len(self._groups)
 
     async def predict(self, key: Hashable, payload: Payload, until_s: float) -> Payload:
-        """The answer to *payload*, alone or in a call with others of the same key. Raises what *call* raises.
+        """The answer to *payload*, alone or in a call with others of the same key.
 
-        The caller waits until *until_s* and cancels then; others that it was joined with go on.
+        Raises what *call* raises, and `TimeoutError` at *until_s*; others that it was joined with go on.
         """
         if self.is_free and not self._max_wait_s:
-            return await self._at_once(payload, until_s)
+            async with asyncio.timeout_at(until_s):
+                return await self._at_once(payload, until_s)
         mine = _Waiting(payload, until_s)
         self._groups.setdefault(key, deque()).append(mine)
         self.waiting += 1
@@ -78,11 +79,15 @@ class Batcher:
             self._be_patient(until_s)
         else:
             self._start()
+        # An alarm on the future is all that `asyncio.timeout_at` would be, for half of its cost.
+        alarm = asyncio.get_running_loop().call_at(until_s, _run_out, mine.answer)
         try:
             return await mine.answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             self._leave(key, mine)
             raise
+        finally:
+            alarm.cancel()
 
     async def _at_once(self, payload: Payload, until_s: float) -> Payload:
         """Nobody waits, and there is room: no task, no other turn of the loop."""
@@ -178,3 +183,8 @@ class Batcher:
                 del self._groups[key]
         elif mine.batch.task is not None and all(each.answer.done() for each in mine.batch.members):
             mine.batch.task.cancel()
+
+
+def _run_out(answer: asyncio.Future[Payload]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())

@@ -176,12 +176,12 @@ class Servable:
         key = None if self._batcher is None else parts.key(payload.meta)
         deadline = self._deadline(own)
         try:
-            async with asyncio.timeout_at(deadline.at_s):
-                if self._batcher is None or key is None:
+            if self._batcher is None or key is None:
+                async with asyncio.timeout_at(deadline.at_s):
                     return await self._call(payload, deadline.at_s)
-                if not self._batcher.is_free:
-                    self._refuse_what_cannot_be_done(deadline.at_s)
-                return await self._batcher.predict(key, payload, deadline.at_s)
+            if not self._batcher.is_free:
+                self._refuse_what_cannot_be_done(deadline.at_s)
+            return await self._batcher.predict(key, payload, deadline.at_s)
         except TimeoutError:
             raise deadline.exceeded(self._did_not_answer()) from None
 

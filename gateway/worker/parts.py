@@ -79,11 +79,14 @@ def cut(meta: Meta, buffers: Buffers, sizes: Sequence[int]) -> List[Tuple[Meta, 
     if meta["kind"] == "parts":
         left = iter(buffers)
         return [(each, [next(left)] if each["kind"] != "error" else []) for each in meta["parts"]]
+    count, *entry = meta["shape"]
+    view = memoryview(buffers[0])
+    width = view.nbytes // count
     cuts, start = [], 0
     for size in sizes:
-        shape = [size, *meta["shape"][1:]]
-        cuts.append((dict(meta, shape=shape), [_rows_of(buffers[0], meta["shape"][0], start, start + size)]))
-        start += size
+        stop = start + size * width
+        cuts.append((dict(meta, shape=[size, *entry]), [view[start:stop]]))
+        start = stop
     return cuts
 
 

@@ -260,3 +260,26 @@ def test_whoever_has_little_time_ends_the_wait_for_company():
         assert [values(await each) for each in (one, other)] == [[2.0], [4.0]]
 
     run(scenario)
+
+
+def test_each_waits_only_until_its_own_time():
+    """Who runs out of time leaves the line, or the call, and those beside it are answered."""
+
+    async def scenario():
+        model = Model()
+        batcher = Batcher(model, lambda: 1, max_rows=2)
+        first = ask(batcher, 1.0, left_s=0.02)
+        await calm()
+        late, patient, behind = ask(batcher, 2.0, left_s=0.05), ask(batcher, 3.0), ask(batcher, 4.0, left_s=0.05)
+        with pytest.raises(TimeoutError):
+            await first
+        await calm()
+        for each in (late, behind):
+            with pytest.raises(TimeoutError):
+                await each
+        assert batcher.waiting == 0
+        model.let(9)
+        assert values(await patient) == [6.0]
+        assert (model.calls, model.given_up) == ([[1.0], [2.0, 3.0]], 1)
+
+    run(scenario)
