@@ -35,6 +35,7 @@ bench: test-venv envs peers ## all the benches, on an idle machine
 	$(BIN)/python bench/swap.py --http-workers 3
 	$(BIN)/python bench/swap.py --env-manager uv
 	$(BIN)/python bench/predict.py
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/many.py
 	$(BIN)/python bench/registry.py

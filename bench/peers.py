@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from servers import ROOT, Server, running
+from servers import ROOT, Server, free_port, running
 
 PYTHON = ROOT / ".envs/peers/bin/python"
 # As MLServer's documentation of adaptive batching has them.
@@ -38,8 +38,7 @@ def mlserver(folder: Path, model_file: Path, python: Path, *, batches: bool) -> 
     (home / "model-settings.json").write_text(json.dumps(model | (ADAPTIVE_BATCHING if batches else {})))
 
     def command(port: int) -> list[str]:
-        # Its other ports are the next two: free ones near a free one, most likely.
-        ports = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+        ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
         settings = {"host": "127.0.0.1", "parallel_workers": 1, "debug": False, **ports}
         (home / "settings.json").write_text(json.dumps(settings))
         return [str(python.with_name("mlserver")), "start", "."]

@@ -151,7 +151,7 @@ def running(
 ) -> Iterator[Server]:
     """A server as a process, from when it is ready to the end of the block; `PORT` names its port as *command* does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then, too
-    port = _free_port()
+    port = free_port()
     log = folder / f"{name}-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -198,7 +198,8 @@ def _stop(server: Server) -> None:
         print(f"turnout left {len(left)} processes behind\n{server.log_tail}", file=sys.stderr)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of the loopback, at this moment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
