@@ -47,7 +47,7 @@ class Measured:
 
 
 def starts(folder: Path) -> dict[str, Start]:
-    """How each is started, in a folder of the round."""
+    """How each is started: ours on the registry in *folder*, the others in a folder of the round."""
     directory = folder / NAME
     models.save(directory, models.linear())
     client = registry.connect(registry_uri(folder))

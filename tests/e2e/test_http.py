@@ -174,6 +174,17 @@ def test_an_unknown_endpoint_and_a_wrong_method_are_told(gateway):
     assert invoke(gateway, SPLIT, path="/invocations").status_code == 404
 
 
+def test_a_page_behind_a_proxy_is_redirected_to_where_the_client_came_from(gateway):
+    """What a proxy says of the client's own scheme is believed from this machine."""
+    plain, proxied = (
+        gateway.client.get("/docs/", headers=headers, follow_redirects=False)
+        for headers in ({}, {"X-Forwarded-Proto": "https"})
+    )
+
+    assert plain.headers["location"].startswith("http://")
+    assert proxied.headers["location"].startswith("https://")
+
+
 def test_a_compressed_body_is_refused(gateway):
     """There is no decompression, so there is no bomb."""
     assert invoke(gateway, SPLIT, **{"Content-Encoding": "gzip"}).status_code == 415
