@@ -60,7 +60,8 @@ class Backend(Protocol):
     def listen(self, stop: threading.Event) -> AbstractContextManager[Callable[[float], bool]]:
         """Start listening for changes. The callable waits so many seconds and says whether it heard any."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what is not in use. Called again once the rest has come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class Database:
 
     def rows(self, statement: Prepared, **values: Any) -> Rows:
         """Like `read`, for one statement and nothing else, by the shortest way."""
-        self._refuse_when_closed()
-        found = self._backend.rows(statement, values)
+        with self._in_use():
+            found = self._backend.rows(statement, values)
         return self.read(statement.run, **values) if found is None else found
 
     def snapshot(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -166,7 +167,7 @@ class Database:
         was_gone = False
         look_again_s = POLL_S
         # The ears open before the first look, so that no change falls between the two.
-        with self._backend.listen(self._closed) as heard_within:
+        with self._left_closed(), self._backend.listen(self._closed) as heard_within:
             while not self._closed.is_set():
                 try:
                     current = self.cursor()
@@ -187,17 +188,29 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        self._refuse_when_closed()
-        try:
-            connection = self._backend.engine().connect()
-        except PoolTimeout:
-            raise Unavailable(f"every connection to {self.uri} is busy; try again") from None
-        with connection:
-            yield connection
+        with self._in_use():
+            try:
+                connection = self._backend.engine().connect()
+            except PoolTimeout:
+                raise Unavailable(f"every connection to {self.uri} is busy; try again") from None
+            with connection:
+                yield connection
 
-    def _refuse_when_closed(self) -> None:
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
         if self._closed.is_set():
             raise Unavailable(f"the registry at {self.uri} was closed; open it again")
+        with self._left_closed():
+            yield
+
+    @contextmanager
+    def _left_closed(self) -> Iterator[None]:
+        """Close the backend afterwards when it was closed meanwhile: what was in use then has only now come back."""
+        try:
+            yield
+        finally:
+            if self._closed.is_set():
+                self._backend.close()
 
     def _write_once(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self._turn, self._connection() as connection:

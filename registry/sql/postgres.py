@@ -92,12 +92,12 @@ class PostgresServer:
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            engine, self._engine = self._engine, None
+            engine = self._engine
             ears, self._idle_ears = self._idle_ears, []
         for each in ears:
             each.close()
         if engine is not None:
-            engine.dispose()
+            engine.pool.dispose()  # not the engine: connections in use must come back to this pool, for the next close
 
 
 class _Ears:
@@ -144,10 +144,11 @@ class _Ears:
         import psycopg
 
         parameters = self._url.translate_connect_args(username="user", database="dbname") | dict(self._url.query)
-        with suppress(psycopg.Error):
-            connection = psycopg.connect(autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **parameters)
-            connection.execute(f"LISTEN {CHANNEL}")
-            self._connection = connection
+        try:
+            self._connection = psycopg.connect(autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **parameters)
+            self._connection.execute(f"LISTEN {CHANNEL}")
+        except psycopg.Error:
+            self.close()
 
 
 def _parse(address: str) -> URL:

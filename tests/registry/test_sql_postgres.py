@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from registry.connection import connect
@@ -17,10 +20,14 @@ def address(postgres_url):
     return postgres_url()
 
 
+def database_of(address):
+    return address.split("/")[3].split("?")[0]
+
+
 @pytest.fixture
 def kill_connections(postgres_cluster, address):
     """Ends every connection to the registry's database, as an administrator may."""
-    name = address.split("/")[3].split("?")[0]
+    name = database_of(address)
 
     def kill():
         postgres_cluster.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
@@ -78,10 +85,36 @@ def test_tf143_restart(postgres_cluster, address):
         assert [each.name for each in registry.search_registered_models()] == ["wine"]
 
 
+def test_closing_leaves_no_connection_behind(postgres_cluster, address):
+    """A registry that is closed while threads use it ends each of their connections once it comes back."""
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database_of(address)}'"
+
+    def use(registry, started):
+        while True:
+            registry.search_registered_models()
+            started.release()
+
+    with psycopg.connect(postgres_cluster.url("postgres"), autocommit=True) as onlooker:
+        for _ in range(5):
+            started = threading.Semaphore(0)
+            with connect(address) as registry, ThreadPoolExecutor(4) as threads:
+                users = [threads.submit(use, registry, started) for _ in range(3)]
+                waiter = threads.submit(registry.wait, registry.cursor(), 60)
+                for _ in range(50):
+                    started.acquire()
+                registry.close()
+            assert [type(user.exception()) for user in users] == [Unavailable] * 3
+            assert waiter.exception() is None
+
+            deadline = time.monotonic() + 10
+            while (left := onlooker.execute(count).fetchone()) != (0,):  # the server notices a moment later
+                assert time.monotonic() < deadline, left
+
+
 def test_mlflow_database_is_refused_untouched(postgres_cluster):
     """A database with MLflow's tables is refused and gets none of ours."""
     address = postgres_cluster.new_database()
-    name = address.split("/")[3].split("?")[0]
+    name = database_of(address)
     postgres_cluster.execute("CREATE TABLE registered_models (name text)", name)
 
     with pytest.raises(InvalidUri, match="turnout import mlflow"):
@@ -93,8 +126,6 @@ def test_mlflow_database_is_refused_untouched(postgres_cluster):
 
 def test_tf145_a_lock_that_is_not_given_back(postgres_cluster, address):
     """A write that another session blocks is Unavailable after the lock time-out; reads go on."""
-    import psycopg
-
     with connect(address) as registry, psycopg.connect(address) as other:
         other.execute("SELECT * FROM turnout_state FOR UPDATE")
 
@@ -108,8 +139,6 @@ def test_tf145_a_lock_that_is_not_given_back(postgres_cluster, address):
 
 def test_the_time_of_a_move_is_after_its_wait(postgres_cluster, address):
     """A move that waited for another writer is dated after the wait, so `at` and what was seen then agree."""
-    import psycopg
-
     with connect(address) as registry, psycopg.connect(address) as other:
         registry.create_registered_model("wine", {"mlflow.prompt.is_prompt": "true"})
         for _ in range(2):
@@ -135,7 +164,7 @@ def test_the_time_of_a_move_is_after_its_wait(postgres_cluster, address):
 
 def test_a_standby_is_read_only(postgres_cluster, address):
     """A database that takes no writes is read as ever, and a write is refused in a sentence that says why."""
-    name = address.split("/")[3].split("?")[0]
+    name = database_of(address)
     postgres_cluster.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
 
     with connect(address) as registry:
