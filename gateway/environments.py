@@ -10,49 +10,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import LoadFailed
+from gateway.forkserver import ForkServer
 from gateway.worker.timecard import Timecard
-from registry import ENFORCEMENT, LOADER
 
 log = logging.getLogger("turnout.environment")
 
-WORKER = Path(__file__).with_name("worker")
-STANDALONE = (
-    *("accelerate", "ensembles", "frames", "lifetime", "parts", "peers", "replica", "samples", "tables", "timecard"),
-    "trees",
-)
-FILES = {name: str(WORKER / f"{name}.py") for name in STANDALONE} | {
-    "loader": str(LOADER),
-    "enforcement": str(ENFORCEMENT),
-}
-# What a model of the scikit-learn flavor or a PythonModel imports while it is unpickled: a fork that finds it
-# imported is ready in milliseconds.
-PRELOAD = (
-    *("ctypes", "threading", "traceback", "cloudpickle", "numpy", "pandas", "scipy.sparse", "joblib", "skops.io"),
-    *(
-        f"sklearn.{module}"
-        for module in (
-            *("base", "pipeline", "compose", "preprocessing", "impute", "linear_model", "ensemble", "tree", "svm"),
-            *("neighbors", "naive_bayes", "decomposition", "cluster", "feature_extraction.text", "model_selection"),
-            "neural_network",
-        )
-    ),
-)
-SECRET = re.compile(r"(?i)token|secret|passw|credential|_key$|apikey|auth")
-SECRET_VALUE = re.compile(r"://[^/\s]*@")  # an address with a password in it
-OURS = ("TURNOUT_", "MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "GCP_", "PG", "PYTHON", "DATABASE_")
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# No library may start a thread before the fork: it would be missing in the replicas, with whatever it had locked.
-THREADLESS = dict.fromkeys(ONE_THREAD, "1") | {
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # its own pool costs every replica megabytes
-}
 PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty): +([0-9]+) kB$", re.MULTILINE)
 START_TIMEOUT_S = 120.0
 FAREWELL_S = 0.05  # so long the event loop may stand still, when a fork server has crashed
@@ -127,16 +95,16 @@ class ForkedProcess:
 class Environment:
     """One interpreter as a place for replicas; starts its fork server on first use, and again when that was lost.
 
-    Only its own methods write its state, all on the event loop.
+    A *fork_server* that was launched already is the first to be used, and is ended with the rest. Only its own methods
+    write its state, all on the event loop.
     """
 
-    def __init__(self, folder: Path, python: Path, name: str) -> None:
+    def __init__(self, folder: Path, python: Path, name: str, fork_server: ForkServer | None = None) -> None:
         self.name = name
         self._labels = {"environment": name}
         self._folder = folder  # its own: sockets are named by a number
         self._python = python
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._fork_server = fork_server
         self._children: dict[int, ForkedProcess] = {}
         self._last_id = 0
         self._ready: asyncio.Future[None] | None = None
@@ -147,31 +115,32 @@ class Environment:
     async def start(self) -> None:
         """Have the fork server ready; raises `LoadFailed` when it cannot start."""
         async with self._starting:
-            if self._control is None:
-                self._launch()
-            assert self._ready is not None
+            ready = self._ready or self._follow()
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    await asyncio.shield(self._ready)
+                    await asyncio.shield(ready)
             except TimeoutError:
                 self._lost()
                 raise LoadFailed(
                     f"the fork server of {self.name} was not ready within {START_TIMEOUT_S:.0f} s"
                 ) from None
 
-    async def spawn(self, output: int) -> ForkedProcess:
-        """Fork a process that listens on a socket of its own and writes what it prints to *output*."""
-        await self.start()
-        self._last_id += 1
-        identity = self._last_id
-        path = self._folder / f"r{identity}"
+    async def spawn(self, output: int, imports: Sequence[str] = ()) -> ForkedProcess:
+        """Fork a process that listens on a socket of its own and writes what it prints to *output*.
+
+        The libraries that it *imports* are from then on imported for every other, too.
+        """
         async with self._spawning:
+            await self.start()
+            self._last_id += 1
+            identity = self._last_id
+            path = self._folder / f"r{identity}"
             with socket.socket(socket.AF_UNIX) as listener, _pipe() as (watched, lifetime):
                 listener.bind(str(path))
                 listener.listen(BACKLOG)
                 child = ForkedProcess(path, os.dup(lifetime), lambda: self._send({"op": "kill", "id": identity}))
                 self._children[identity] = child
-                self._send({"op": "spawn", "id": identity}, [listener.fileno(), output, watched])
+                self._send({"op": "spawn", "id": identity, "imports": imports}, [listener.fileno(), output, watched])
                 # The descriptors stay open until the fork server has them.
                 try:
                     await asyncio.shield(child.started)
@@ -180,56 +149,41 @@ class Environment:
                     raise
         return child
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the fork server and with it every process that it forked."""
-        process = self._process
         self._lost()
-        if process is not None:
-            process.wait()
 
-    def _launch(self) -> None:
+    def _follow(self) -> asyncio.Future[None]:
+        self._fork_server = self._fork_server or ForkServer.launch(self._python, self.name)
         loop = asyncio.get_running_loop()
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        options = {"control": theirs.fileno(), "parent": os.getpid(), "files": FILES, "preload": PRELOAD}
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [self._python, "-I", "-u", str(WORKER / "main.py"), json.dumps(options)],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=scrubbed(dict(os.environ)),
-                    process_group=0,  # Ctrl-C is for the gateway; it ends its replicas itself
-                )
-            except OSError as problem:
-                control.close()
-                raise LoadFailed(f"the fork server of {self.name} could not be started: {problem.strerror}") from None
-        control.setblocking(False)
-        self._control = control
+        loop.add_reader(self._fork_server.control, self._heard)
         self._ready = loop.create_future()
-        loop.add_reader(control, self._heard)
+        return self._ready
 
     def _send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        self._outbox.append((json.dumps(message).encode(), descriptors or []))
-        self._flush()
+        if self._fork_server is not None:
+            self._outbox.append((json.dumps(message).encode(), descriptors or []))
+            self._flush()
 
     def _flush(self) -> None:
-        while self._outbox and self._control is not None:
+        assert self._fork_server is not None
+        loop, control = asyncio.get_running_loop(), self._fork_server.control
+        while self._outbox:
             try:
-                socket.send_fds(self._control, [self._outbox[0][0]], self._outbox[0][1])
+                socket.send_fds(control, [self._outbox[0][0]], self._outbox[0][1])
             except BlockingIOError:
-                asyncio.get_running_loop().add_writer(self._control, self._flush)
+                loop.add_writer(control, self._flush)
                 return
             except OSError:
                 self._lost()
                 return
             self._outbox.popleft()
-        if self._control is not None:
-            asyncio.get_running_loop().remove_writer(self._control)
+        loop.remove_writer(control)
 
     def _heard(self) -> None:
-        assert self._control is not None
+        assert self._fork_server is not None
         try:
-            data = self._control.recv(MAX_MESSAGE_BYTES)
+            data = self._fork_server.control.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -264,29 +218,23 @@ class Environment:
 
     def _lost(self) -> None:
         """The fork server is gone, or is to go: so are its children, by their parent-death signal."""
-        control, self._control = self._control, None
-        process, self._process = self._process, None
+        fork_server, self._fork_server = self._fork_server, None
+        ready, self._ready = self._ready, None
         self._outbox.clear()
-        if control is not None:
-            asyncio.get_running_loop().remove_reader(control)
-            asyncio.get_running_loop().remove_writer(control)
-            control.close()
-        is_early = self._ready is not None and not self._ready.done()
-        status = None if process is None else _end(process, FAREWELL_S if is_early else 0.0)
-        if self._ready is not None and is_early:
-            how = f"the fork server of {self.name} ended with status {status} before it was ready; see the log above"
-            self._ready.set_exception(LoadFailed(how))
+        if fork_server is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(fork_server.control)
+            loop.remove_writer(fork_server.control)
+            is_early = ready is not None and not ready.done()
+            status = fork_server.end(FAREWELL_S if is_early else 0.0)
+            if ready is not None and is_early:
+                how = (
+                    f"the fork server of {self.name} ended with status {status} before it was ready; see the log above"
+                )
+                ready.set_exception(LoadFailed(how))
         children, self._children = self._children, {}
         for child in children.values():
             child.end(-signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes], farewell_s: float) -> int:
-    """Kill a process that has had so long to end by itself; its status."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(farewell_s)
-    process.kill()
-    return process.wait()
 
 
 @contextlib.contextmanager
@@ -297,13 +245,3 @@ def _pipe() -> Iterator[tuple[int, int]]:
     finally:
         for end in ends:
             os.close(end)
-
-
-def scrubbed(environment: dict[str, str]) -> dict[str, str]:
-    """What a model may see of the environment: no credential of the registry, a database or a store."""
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not (name.startswith(OURS) or SECRET.search(name) or SECRET_VALUE.search(value))
-    }
-    return kept | THREADLESS

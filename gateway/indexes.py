@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gateway.environments import scrubbed
+from gateway.forkserver import scrubbed
 
 # Of uv's own variables those that say where packages come from and how they are reached.
 OF_UV = re.compile(

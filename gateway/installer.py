@@ -17,8 +17,8 @@ from pathlib import Path
 
 import uv
 
-from gateway.environments import scrubbed
 from gateway.errors import LoadFailed
+from gateway.forkserver import scrubbed
 from gateway.indexes import uv_environment, uv_options
 from gateway.requirements import Requirements
 

@@ -21,6 +21,7 @@ from gateway.config import Settings
 from gateway.configfile import ConfigFile
 from gateway.connections import raise_descriptor_limit
 from gateway.endpoints import EndpointTable
+from gateway.forkserver import ForkServer
 from gateway.http import SWITCH_INTERVAL_S, HttpServer, listening, several
 from gateway.ingress.crew import Crew
 from gateway.meters import LoopLag
@@ -35,16 +36,16 @@ log = logging.getLogger("turnout.server")
 DRAIN_MARGIN_S = 5.0  # beyond the shutdown timeout, for members to end
 
 
-def run(settings: Settings, file: ConfigFile | None = None, log_format: str = "text") -> int:
+def run(settings: Settings, file: ConfigFile | None, log_format: str, fork_server: ForkServer | None) -> int:
     """Serve until SIGTERM or Ctrl-C; the exit status. What changes in the *file* that they came from is taken over.
 
-    Raises `CannotListen` when the port is taken, `InvalidUri` for what can never be a registry, and `InvalidSettings`
-    for what can never be an exporter of traces; a registry that is merely away is waited for.
+    A *fork_server* that was launched for models without an environment of their own is used, and ended. Raises
+    `CannotListen` when the port is taken, `InvalidUri` for what can never be a registry, and `InvalidSettings` for
+    what can never be an exporter of traces; a registry that is merely away is waited for.
     """
     if any(isinstance(endpoint.model, ModelUri) for endpoint in settings.endpoints):
         with contextlib.suppress(Unavailable), contextlib.closing(connect(settings.registry_uri, create=False)):
             pass
-    _open_standard_descriptors()
     raise_descriptor_limit()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with (
@@ -52,7 +53,7 @@ def run(settings: Settings, file: ConfigFile | None = None, log_format: str = "t
         tracing.exporting() as predictions,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(serve(settings, file, listeners, log_format, predictions))
+        return runner.run(serve(settings, file, listeners, log_format, predictions, fork_server))
 
 
 async def serve(
@@ -61,12 +62,13 @@ async def serve(
     listeners: Sequence[socket.socket],
     log_format: str,
     predictions: MakePredictions,
+    fork_server: ForkServer | None,
 ) -> int:
     """The whole life of a gateway, in order: warm, follow, serve, stop."""
     stop = _Stop()
     endpoints, lag = EndpointTable(()), LoopLag()
     listener, *more = listeners
-    async with LocalRuntime(settings.cache, shares=bool(more)) as runtime:
+    async with LocalRuntime(settings.cache, bool(more), fork_server) as runtime:
         reconciler = Reconciler(settings, endpoints, runtime)
 
         def processes() -> list[dict[str, Any]]:
@@ -163,10 +165,3 @@ def _place(listener: socket.socket) -> tuple[str, int]:
 def _address(listener: socket.socket) -> str:
     host, port = _place(listener)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _open_standard_descriptors() -> None:
-    """Where standard input, output or error are closed, no socket may take their numbers."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,9 +21,10 @@ from gateway.cli.command import (
     log_format_option,
     replica_options,
 )
-from gateway.config import default_cache, parse_duration, parse_size
+from gateway.config import Settings, default_cache, parse_duration, parse_size
 from gateway.configfile import ConfigFile, Given, settle
 from gateway.errors import InvalidSettings
+from gateway.forkserver import LOCAL, ForkServer
 from registry import cli as registry_cli
 
 
@@ -125,14 +129,16 @@ from registry import cli as registry_cli
 @registry_cli.debug_option
 def serve(models: tuple[str, ...], config: Path | None, log_format: str, **_: Any) -> NoReturn:
     """Serve models over HTTP, and follow their aliases."""
-    from gateway import server, telemetry
-
+    _open_standard_descriptors()
     try:
         given = _given(click.get_current_context(), models)
         file = ConfigFile(config, given) if config else None
         settings = file.read() if file else settle(given, {}, Path())
-        with telemetry.logging_to(STDERR, log_format):
-            status = server.run(settings, file, log_format)
+        with _fork_server_for(settings) as fork_server:
+            from gateway import server, telemetry  # the fork server is at its own imports meanwhile
+
+            with telemetry.logging_to(STDERR, log_format):
+                status = server.run(settings, file, log_format, fork_server)
     except InvalidSettings as problem:
         raise click.UsageError(str(problem)) from None
     raise SystemExit(status)
@@ -158,6 +164,26 @@ OF_AN_ENDPOINT: Fields = {
     "accelerate": ("accelerates", "auto".__eq__),
     "lazy": ("keep_warm", operator.not_),
 }
+
+
+@contextlib.contextmanager
+def _fork_server_for(settings: Settings) -> Iterator[ForkServer | None]:
+    """The one that a first model will ask for at once, launched; None where it may never be asked for."""
+    if not any(endpoint.keep_warm and endpoint.env_manager == "local" for endpoint in settings.endpoints):
+        yield None
+        return
+    fork_server = ForkServer.launch(*LOCAL)
+    try:
+        yield fork_server
+    finally:
+        fork_server.end()
+
+
+def _open_standard_descriptors() -> None:
+    """Where standard input, output or error are closed, no socket may take their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _given(context: click.Context, models: tuple[str, ...]) -> Given:

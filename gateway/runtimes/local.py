@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import platform
 import shutil
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -17,6 +15,7 @@ from typing import Self
 from gateway.config import EndpointConfig
 from gateway.environments import Environment
 from gateway.errors import LoadFailed
+from gateway.forkserver import LOCAL, ForkServer
 from gateway.requirements import read_requirements
 from gateway.runtimes.base import Resolved
 from gateway.runtimes.connected import LocalReplica
@@ -43,7 +42,7 @@ class LocalPlace:
         readable, writable = os.pipe()
         try:
             await relay(readable, endpoint, version)
-            process = await self._environment.spawn(writable)
+            process = await self._environment.spawn(writable, _imports(self._resolved))
         finally:
             os.close(writable)
         replica = LocalReplica(process, f"{endpoint} version {version}")
@@ -59,16 +58,26 @@ class LocalPlace:
         return replica
 
 
+def _imports(resolved: Resolved) -> tuple[str, ...]:
+    """What reading the model's format takes, beyond what every fork server imports."""
+    match resolved.mlmodel["flavors"]:
+        case {"sklearn": {"serialization_format": "skops"}}:
+            return ("skops.io",)
+    return ()
+
+
 class LocalRuntime:
     """Starts replicas here. Open it with `async with`; leaving ends every process it started.
 
     Versions with equal environments share a fork server, which ends when the last of them has left. That of the
-    gateway's own interpreter stays. With *shares* other processes ask the same replicas.
+    gateway's own interpreter stays, and may have been launched before: *fork_server*, which ends here in any case. With
+    *shares* other processes ask the same replicas.
     """
 
-    def __init__(self, cache: Path, shares: bool = False) -> None:
+    def __init__(self, cache: Path, shares: bool = False, fork_server: ForkServer | None = None) -> None:
         self._cache = cache
         self._shares = shares
+        self._launched = fork_server
 
     async def __aenter__(self) -> Self:
         self._folder, self._lock = open_folder()
@@ -76,6 +85,8 @@ class LocalRuntime:
         self._environments: dict[Path, Environment] = {}
         self._guests: Counter[Path] = Counter()
         self._numbers = itertools.count()
+        if self._launched is not None:
+            self._make_environment(*LOCAL, self._launched)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,7 +104,7 @@ class LocalRuntime:
     async def close(self) -> None:
         await self._venvs.close()
         for environment in self._environments.values():
-            await environment.close()
+            environment.close()
         os.close(self._lock)
         shutil.rmtree(self._folder, ignore_errors=True)  # a lock and a few sockets
 
@@ -101,7 +112,7 @@ class LocalRuntime:
     async def _interpreter(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[tuple[Path, str]]:
         """The Python that the version runs under, and what the environment is called."""
         if config.env_manager == "local":
-            yield Path(sys.executable), f"local python {platform.python_version()}"
+            yield LOCAL
             return
         requirements = await in_thread(partial(read_requirements, resolved.path))
         async with self._venvs.hold(requirements) as venv:
@@ -110,17 +121,19 @@ class LocalRuntime:
     @contextlib.asynccontextmanager
     async def _fork_server(self, python: Path, name: str) -> AsyncIterator[Environment]:
         """The one of this interpreter, ready; whoever is the last to leave ends it."""
-        if python not in self._environments:
-            folder = self._folder / str(next(self._numbers))
-            folder.mkdir()
-            self._environments[python] = Environment(folder, python, name)
-        environment = self._environments[python]
+        environment = self._environments.get(python) or self._make_environment(python, name)
         self._guests[python] += 1
         try:
             await environment.start()
             yield environment
         finally:
             self._guests[python] -= 1
-            if not self._guests[python] and python != Path(sys.executable):
+            if not self._guests[python] and python != LOCAL[0]:
                 del self._environments[python]
-                await environment.close()
+                environment.close()
+
+    def _make_environment(self, python: Path, name: str, fork_server: ForkServer | None = None) -> Environment:
+        folder = self._folder / str(next(self._numbers))
+        folder.mkdir()
+        self._environments[python] = Environment(folder, python, name, fork_server)
+        return self._environments[python]

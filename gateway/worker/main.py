@@ -4,10 +4,10 @@ Started by path with `-I`, under the interpreter of the model's environment, wit
 names the control socket's descriptor, the files to load and the libraries to import. It is single-threaded,
 never loads a model and never handles a request. The file stands alone and runs on Python 3.9.
 
-It reads messages {"op": "spawn", "id"} with three descriptors (the replica's listening socket, the pipe for its
-output, the read end of its lifetime pipe) and {"op": "kill", "id"}; it writes {"op": "ready"},
+It reads messages {"op": "spawn", "id", "imports"} with three descriptors (the replica's listening socket, the pipe
+for its output, the read end of its lifetime pipe) and {"op": "kill", "id"}; it writes {"op": "ready"},
 {"op": "spawned", "id", "pid"} and {"op": "exited", "id", "status", "why"}, where a negative status is a signal's
-number.
+number. The first spawn that imports a library has it imported here, for all that come after it.
 """
 
 import array
@@ -64,6 +64,12 @@ def rehearse() -> None:
         traceback.print_exc()
 
 
+def settle() -> None:
+    """Keep what is alive here out of the replicas' collections, so that its pages stay shared."""
+    gc.collect()
+    gc.freeze()
+
+
 class ForkServer:
     """One control socket, and the replicas forked from this process by their ids."""
 
@@ -107,6 +113,9 @@ class ForkServer:
 
     def _obey(self, message: Dict[str, Any], descriptors: List[int]) -> None:
         if message["op"] == "spawn":
+            if not sys.modules.keys() >= set(message["imports"]):
+                preload(message["imports"])  # what cannot be imported, the replica will say
+                settle()
             self._spawn(message["id"], descriptors)
         elif message["op"] == "kill":
             for pid, identity in self._ids.items():
@@ -175,8 +184,7 @@ def main() -> None:
         rehearse()
     control = socket.socket(fileno=options["control"])
     server = ForkServer(control, modules)
-    gc.collect()
-    gc.freeze()  # what is alive here stays out of the replicas' collections, so its pages stay shared
+    settle()
     server.send({"op": "ready", "missing": missing, "seconds": time.monotonic() - started})
     server.run()
 

@@ -1,5 +1,6 @@
-"""A fork server that does not start says why."""
+"""A fork server that does not start says why; one that was launched early is used, and imports what is asked for."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from gateway.environments import Environment
 from gateway.errors import LoadFailed
+from gateway.forkserver import LOCAL, ForkServer
 
 
 @pytest.fixture
@@ -20,6 +22,49 @@ def interpreter(tmp_path):
         return path
 
     return interpreter
+
+
+@pytest.fixture
+def output():
+    """Where replicas may print."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def children():
+    """The processes that this one has started and not yet waited for."""
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def test_a_fork_server_that_was_launched_is_used_and_ended(tmp_path, output):
+    """It is the one that replicas come from, and it goes with the environment, used or not."""
+    before = children()
+    environment = Environment(tmp_path, *LOCAL, ForkServer.launch(*LOCAL))
+    [launched] = children() - before
+
+    replica = await environment.spawn(output)
+
+    assert parent(replica.pid) == launched
+    environment.close()
+    Environment(tmp_path, *LOCAL, ForkServer.launch(*LOCAL)).close()
+    assert children() == before
+
+
+async def test_what_a_replica_imports_is_imported_once(tmp_path, output, capfd):
+    """By the fork server, so that the second finds it there; a library that is not there keeps no replica away."""
+    environment = Environment(tmp_path, *LOCAL)
+
+    for _ in range(2):
+        replica = await environment.spawn(output, ["this", "not_there"])
+        assert replica.pid is not None
+
+    environment.close()
+    assert capfd.readouterr().out.count("The Zen of Python") == 1
 
 
 @pytest.mark.parametrize(
@@ -36,7 +81,7 @@ async def test_a_fork_server_that_ends_is_told_with_its_status(tmp_path, interpr
     for _ in range(2):
         with pytest.raises(LoadFailed, match=f"the fork server of uv:broken {message}"):
             await environment.start()
-    await environment.close()
+    environment.close()
 
 
 async def test_an_interpreter_that_is_gone_is_told(tmp_path):
@@ -45,7 +90,7 @@ async def test_an_interpreter_that_is_gone_is_told(tmp_path):
 
     with pytest.raises(LoadFailed, match=r"the fork server of uv:gone could not be started: .*No such file"):
         await environment.start()
-    await environment.close()
+    environment.close()
 
 
 async def test_a_fork_server_that_talks_nonsense_is_ended(tmp_path, interpreter):
@@ -60,4 +105,4 @@ async def test_a_fork_server_that_talks_nonsense_is_ended(tmp_path, interpreter)
 
     with pytest.raises(LoadFailed, match="the fork server of uv:hostile ended"):
         await environment.start()
-    await environment.close()
+    environment.close()
