@@ -6,8 +6,6 @@ from before the move is asked for until a tab's document has it. Exits 1 when a 
 
 from __future__ import annotations
 
-import http.client
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,14 +15,14 @@ from time import sleep, time
 import click
 from pages import chromium
 from playwright.sync_api import Browser, BrowserContext, Page
+from reports import ALIAS, API, put, report
 from servers import turnout_server
 from verdicts import Verdicts
 
 from registry import Subject, fill, log_run  # the bench beside this one, not the package
 
 MAX_MS = 500.0
-MODEL, ALIAS = "m0", "champion"
-API = "/api/turnout/v1"
+MODEL = "m0"
 # Notes, by the clock that this process has too, when the page first says where the alias points.
 WATCH = """() => {
     window.shown = {};
@@ -45,28 +43,13 @@ def main(browsers: int, tabs: int, rounds: int) -> None:
         subject = Subject(server)
         log_run(subject)
         fill(subject, 0, 1, rounds + 1)
-        ask(server.port, f"{API}/gateways/bench", REPORT)
+        report(server.port, [MODEL])  # version 1 throughout, so that the page has to say what is wanted instead
         pages = opened(browser, f"http://127.0.0.1:{server.port}/deployments", browsers, tabs)
         taken_ms = [each for version in range(2, rounds + 2) for each in move(server.port, pages, version)]
         worst, middle = max(taken_ms), median(taken_ms)
         claim = f"{len(pages)} tabs show each of {rounds} moves within {worst:.0f} ms, at the median {middle:.0f} ms"
         verdicts.check(worst <= MAX_MS, f"{claim} (at most {MAX_MS:.0f})")
     sys.exit(verdicts.finish())
-
-
-# Version 1 is served throughout, so that the page has to say what is wanted instead.
-REPORT = {
-    "interval_s": 300,
-    "endpoints": [
-        {
-            "name": MODEL,
-            "model": MODEL,
-            "alias": ALIAS,
-            "state": "serving",
-            "versions": [{"version": "1", "role": "primary", "state": "ready", "share": 1.0}],
-        }
-    ],
-}
 
 
 def opened(browser: Browser, address: str, browsers: int, tabs: int) -> list[Page]:
@@ -86,22 +69,12 @@ def new_tabs(context: BrowserContext, tabs: int) -> list[Page]:
 def move(port: int, pages: list[Page], version: int) -> list[float]:
     """Milliseconds until each tab shows the move."""
     begun_s = time()
-    ask(port, f"{API}/registered-models/{MODEL}/aliases/{ALIAS}", {"version": version})
+    put(port, f"{API}/registered-models/{MODEL}/aliases/{ALIAS}", {"version": version})
     for page in pages:
         page.wait_for_function("version => window.shown[version]", arg=str(version))
     shown_s = [page.evaluate("version => window.shown[version]", str(version)) for page in pages]
     sleep(0.3)
     return [(each - begun_s) * 1000 for each in shown_s]
-
-
-def ask(port: int, path: str, body: object) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("PUT", path, json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise SystemExit(f"{path} was refused: {text.decode()}")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,14 @@ from statistics import median
 
 import click
 from playwright.sync_api import Browser, sync_playwright
+from reports import GATEWAY, report
 from servers import turnout_server
 from verdicts import Verdicts
 
 from registry import Subject, fill, log_run  # the bench beside this one, not the package
 
+SERVED = 20
+SETTLED_MS = 300.0
 MAX_PAINT_MS = 300.0
 MAX_KB = 100.0
 OPTIONS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -40,6 +43,7 @@ def main(models: int, versions: int, rounds: int) -> None:
         subject = Subject(server)
         log_run(subject)
         fill(subject, 0, models, versions)
+        report(server.port, [f"m{number}" for number in range(min(models, SERVED))])
         address = f"http://127.0.0.1:{server.port}"
         for page in pages(subject, models):
             opened = [look(browser, address + page) for _ in range(rounds)]
@@ -61,6 +65,9 @@ def pages(subject: Subject, models: int) -> list[str]:
         f"/runs/{subject.run_id}?path=model",
         f"/register?run={subject.run_id}&path=model",
         "/experiments/0",
+        "/deployments",
+        f"/deployments/{GATEWAY}/m0",
+        f"/deployments/{GATEWAY}/m0/try",
     ]
 
 
@@ -80,9 +87,10 @@ def look(browser: Browser, address: str) -> tuple[float, float]:
     """Milliseconds to the first paint of something, and kilobytes that came, in a context without a cache."""
     with browser.new_context() as context:
         page = context.new_page()
-        answer = page.goto(address, wait_until="networkidle")
+        answer = page.goto(address)
         if answer is None or not answer.ok:
             raise SystemExit(f"{address} was refused: {page.inner_text('main')}")
+        page.wait_for_timeout(SETTLED_MS)  # a page that follows has a stream open, so the network is never idle
         return float(page.evaluate(PAINTED)), float(page.evaluate(LOADED)) / 1000
 
 
