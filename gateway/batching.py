@@ -148,6 +148,7 @@ class Batcher:
                 if not each.answer.done():
                     each.answer.set_exception(problem)
         finally:
+            batch.members.clear()  # they name it: such a ring would stay until the garbage collector finds it
             self._running -= 1
             self._start()
 

@@ -92,6 +92,7 @@ class Predictions:
             await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
         except GatewayError as problem:
             await _reply_error(send, problem, error, request_id)
+            problem.__traceback__ = None  # its frames name it: such a ring would stay until the garbage collector comes
         except Exception:
             log.exception("unexpected", extra={"request_id": request_id.decode()})
             await _reply(send, 500, error("INTERNAL_ERROR", "the gateway failed; its log says why"), request_id)
