@@ -10,11 +10,8 @@ from typing import Protocol
 class Connection(Protocol):
     """What may have to wait with what it has read."""
 
-    def postpone(self) -> None:
-        """Read no more for the moment."""
-
-    def go_on(self, data: bytes) -> None:
-        """It is your turn, with the *data* that you had."""
+    def go_on(self) -> None:
+        """It is your turn."""
 
 
 class Turns:
@@ -27,19 +24,18 @@ class Turns:
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._left = at_once
-        self._waiting: deque[tuple[Connection, bytes]] = deque()
+        self._waiting: deque[Connection] = deque()
         self._is_counting = False
 
-    def begins(self, loop: asyncio.AbstractEventLoop, connection: Connection, data: bytes) -> bool:
-        """Whether *data* may be worked on now; if not, *connection* is postponed and told later."""
+    def begins(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> bool:
+        """Whether what *connection* has read may be worked on now; if not, it is told later."""
         if not self._is_counting:
             self._is_counting = True
             loop.call_soon(self._next_turn, loop)
         if self._left:
             self._left -= 1
             return True
-        connection.postpone()
-        self._waiting.append((connection, data))
+        self._waiting.append(connection)
         return False
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,8 +43,7 @@ class Turns:
         self._is_counting = False
         while self._waiting and self._left:
             self._left -= 1
-            connection, data = self._waiting.popleft()
-            connection.go_on(data)
+            self._waiting.popleft().go_on()
         if self._waiting:
             self._is_counting = True
             loop.call_soon(self._next_turn, loop)

@@ -8,17 +8,16 @@ from gateway.turns import Turns
 class Connection:
     def __init__(self, turns, log):
         self.turns, self.log = turns, log
-        self.postponed = 0
+        self.has_waited = False
 
     def read(self, data):
-        if self.turns.begins(asyncio.get_running_loop(), self, data):
+        self.data = data
+        if self.turns.begins(asyncio.get_running_loop(), self):
             self.log.append(data)
 
-    def postpone(self):
-        self.postponed += 1
-
-    def go_on(self, data):
-        self.log.append(data)
+    def go_on(self):
+        self.has_waited = True
+        self.log.append(self.data)
 
 
 def test_so_many_begin_in_each_turn_and_the_rest_in_order():
@@ -38,7 +37,7 @@ def test_so_many_begin_in_each_turn_and_the_rest_in_order():
             await asyncio.sleep(0)
         assert log == list(range(10))
         assert begun == [[0, 1, 2], [0, 1, 2, 3, 4, 5], list(range(9))]
-        assert [each.postponed for each in connections] == [0, 0, 0, 1, 1, 1, 1, 1]
+        assert [each.has_waited for each in connections] == [False] * 3 + [True] * 5
 
     asyncio.run(scenario())
 
@@ -53,6 +52,6 @@ def test_a_connection_that_is_alone_never_waits():
             connection.read(number)
             await asyncio.sleep(0)
         assert log == list(range(5))
-        assert connection.postponed == 0
+        assert not connection.has_waited
 
     asyncio.run(scenario())
