@@ -271,6 +271,7 @@ def kernel_timer(interval_s: float) -> int:
 
 async def generate(load: Load) -> Result:
     """Carry *load* out."""
+    os.nice(load.niceness)
     generator = Generator(load)
     seconds = await generator.run()
     answers = generator.answers

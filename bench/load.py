@@ -20,7 +20,8 @@ class Load(msgspec.Struct, kw_only=True):
     *expected* holds the right predictions by version; the key "" stands for a server that names none.
     *records* is a file for what `read_records` reads. With *refusable* a 429 or 503 that says when to try again is no
     failure, and a request that is due while every connection is busy is not sent: an overload is more than what a
-    generator can do, and what waits in it says nothing of the server.
+    generator can do, and what waits in it says nothing of the server. A generator of *niceness* gives way to others on
+    its core.
     """
 
     port: int
@@ -32,6 +33,7 @@ class Load(msgspec.Struct, kw_only=True):
     rate: float | None = None
     records: str | None = None
     refusable: bool = False
+    niceness: int = 0
     max_requests: int = 2_000_000
     grace_s: float = 15.0
 

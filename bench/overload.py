@@ -1,7 +1,9 @@
 """Five times what a gateway can do: it goes on doing what it can, refuses the rest at once, and recovers.
 
 For a model that is the bottleneck, and for one so quick that the gateway is: the capacity in a closed loop, then an
-open loop of five times that with health probes beside it, then the closed loop again. Exits 1 when a bound is missed.
+open loop of five times that with health probes beside it, then the closed loop again. The gateway and its replica have
+one core, the generators and the probes the others, so that a flood of requests takes nothing but what it asks for.
+Exits 1 when a bound is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import place  # noqa: F401  # before anything that imports the product
 
 import contextlib
 import http.client
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +44,8 @@ PROBE_S = 0.05
 PROBED = ("/ping", "/status", "/metrics")
 DEADLINE_S = 2.0
 GENERATORS = 2
-CONNECTIONS = 256  # of each generator: more than may wait, so that a request that is due finds a free one
+CONNECTIONS = 256  # of each generator: together more than may wait, so that a slow model has to refuse
+NICENESS = 10  # of the generators, so that the probes need not wait for them
 WARM_S = 1.0
 
 MODELS = {"slow model": lambda: models.Sleeps(0.004), "quick model": models.linear}
@@ -101,7 +105,7 @@ class Bench:
         return RunningLoad(self._load(seconds=seconds, connections=32, records=str(self.folder / "records")))
 
     def open(self, seconds: float, rate: float) -> list[RunningLoad]:
-        share = self._load(seconds=seconds, connections=CONNECTIONS, rate=rate / GENERATORS)
+        share = self._load(seconds=seconds, connections=CONNECTIONS, rate=rate / GENERATORS, niceness=NICENESS)
         return [RunningLoad(share) for _ in range(GENERATORS)]
 
     def _load(self, **changes: object) -> Load:
@@ -125,10 +129,13 @@ def measure(bench: Bench, seconds: float) -> None:
 
 def judge(bench: Bench, results: list[Result], capacity: float) -> None:
     """Goodput, and how soon whoever was answered or refused heard of it."""
-    answered, refused = (sum(getattr(each, name) for each in results) for name in ("answered", "refused"))
+    answered, refused, unsent = (
+        sum(getattr(each, name) for each in results) for name in ("answered", "refused", "unsent")
+    )
     seconds = max(each.seconds for each in results)
-    offered = (answered + refused) / seconds / capacity
-    print(f"        {bench.name}: offered {offered:.1f} times the capacity, {answered} answered, {refused} refused")
+    due = (answered + refused + unsent) / seconds / capacity
+    counts = f"{answered} answered, {refused} refused, {unsent} never sent, for no connection was free"
+    print(f"        {bench.name}: {due:.1f} times the capacity fell due: {counts}")
     failed = {kind: count for each in results for kind, count in each.errors.items()}
     bench.check(not failed, f"everything is answered, or refused with Retry-After {failed}")
     ratio = answered / seconds / capacity
@@ -164,6 +171,20 @@ def judge_recovery(bench: Bench, capacity: float, ended_s: float) -> None:
     bench.check(not result.failures, f"nothing fails or is refused then {result.errors}")
 
 
+@contextlib.contextmanager
+def apart(start: contextlib.AbstractContextManager[Server]) -> Iterator[Server]:
+    """A server with one core for itself, while this process and what it starts keep to the others."""
+    cores = os.sched_getaffinity(0)
+    first, *others = sorted(cores)
+    os.sched_setaffinity(0, {first})
+    try:
+        with start as server:
+            os.sched_setaffinity(0, others or cores)
+            yield server
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def prepare(name: str, folder: Path) -> Load:
     """Register the model, and give the request that it is asked with."""
     model = MODELS[name]()
@@ -188,7 +209,7 @@ def main(seconds: float, names: tuple[str, ...]) -> None:
             folder = Path(path)
             load = prepare(name, folder)
             options = ["--predict-timeout", f"{DEADLINE_S:.0f}s"]
-            with turnout(folder, [Endpoint("bench", "models:/bench@champion")], options) as server:
+            with apart(turnout(folder, [Endpoint("bench", "models:/bench@champion")], options)) as server:
                 load.port = server.port
                 measure(Bench(name, folder, server, load, verdicts), seconds)
     sys.exit(verdicts.finish())
