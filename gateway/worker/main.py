@@ -68,7 +68,6 @@ def settle() -> None:
     """Keep what is alive here out of the replicas' collections, so that its pages stay shared."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 class ForkServer:
@@ -174,7 +173,6 @@ def end_group(pid: int) -> None:
 
 
 def main() -> None:
-    gc.disable()  # nothing of what is imported is garbage, and looking for it again and again takes long
     options = json.loads(sys.argv[1])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the gateway decides when replicas end, also when all are told to
