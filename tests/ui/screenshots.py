@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -43,10 +44,11 @@ def main(folder: Path) -> None:
 
 def report_a_gateway(site: Seeded) -> None:
     version = {"version": "1", "role": "primary", "state": "ready", "share": 1.0}
-    change = {"from": "2", "to": "1", "at": "2026-11-26T10:00:00Z", "by": "ana", "reason": "drifted", "took_ms": 840}
+    now = datetime.now(UTC).isoformat()
+    change = {"from": "2", "to": "1", "at": now, "by": "ana", "reason": "drifted", "took_ms": 840}
     risk = {"name": "risk", "model": "risk", "alias": "champion", "state": "serving", "versions": [version]}
     asleep = {"name": "risk-asleep", "model": "risk", "alias": "champion", "state": "idle"}
-    error = {"version": "2", "message": "no wheel of numpy 2.9 for this Python", "at": "2026-11-26T10:00:00Z"}
+    error = {"version": "2", "message": "no wheel of numpy 2.9 for this Python", "at": now}
     failed = {"name": "risk-next", "model": "risk", "alias": "challenger", "state": "failed", "last_error": error}
     for requests in (0, 4_000):
         counters = {"risk": {"1": {"requests": requests, "errors": requests // 50}}}
