@@ -10,7 +10,7 @@ from gateway.config import Settings
 from gateway.endpoints import Endpoint
 from gateway.servable import Servable
 
-YOUNG_OBJECTS = 50_000  # several times what 1024 requests under way consist of
+YOUNG_OBJECTS = 50_000  # far more than the requests consist of that are under way by the usual limits
 
 
 class Members(Protocol):

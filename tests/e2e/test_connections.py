@@ -32,6 +32,42 @@ def server():
         yield server
 
 
+# Turns
+
+
+class WhenTold:
+    """Turns that nobody gets by himself."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def begins(self, _loop, connection):
+        self.waiting.append(connection)
+        return False
+
+
+def test_who_waits_for_a_turn_and_sends_more_is_read_no_further_and_loses_nothing():
+    """What came in two parts is one request when the turn comes, and the connection is read again."""
+    turns = WhenTold()
+
+    class Waiting(protocol_class(MAX_CONNECTIONS)):
+        pass
+
+    Waiting.turns = turns, turns
+    with contextlib.closing(Server(Waiting)) as server, server.connect() as client:
+        for _ in range(2):
+            client.send(b"POST /count HTTP/1.1\r\nHost: x\r\n")
+            (connection,) = eventually(lambda: turns.waiting, "it waits")
+            assert not connection.flow.read_paused
+            client.send(b"Content-Length: 5\r\n\r\nhel")
+            eventually(lambda connection=connection: connection.flow.read_paused, "it is read no further")
+            client.send(b"lo")
+
+            server.loop.call_soon_threadsafe(turns.waiting.pop().go_on)
+
+            assert client.ask(b"") == b"5"
+
+
 # Slow senders
 
 
