@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
@@ -15,6 +13,7 @@ from gateway.config import EndpointConfig
 from gateway.deadlines import Deadline
 from gateway.errors import GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
 from gateway.leases import Leases
+from gateway.line import Line
 from gateway.runtimes.base import Place, Replica, Resolved, Runtime
 from gateway.worker import parts
 from gateway.worker.frames import Payload
@@ -44,7 +43,7 @@ class Servable:
         self._place = place
         self._held = AsyncExitStack()  # the place
         self._replicas: list[Replica] = []
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line = Line()
         self._leases = Leases()
         self._keepers: list[asyncio.Task[None]] = []
         self._listeners: set[asyncio.Task[None]] = set()
@@ -209,8 +208,6 @@ class Servable:
             except asyncio.CancelledError:
                 replica.given_up(self.config.predict_timeout_s)
                 raise
-            finally:
-                self._advance()
 
     async def retire(self) -> None:
         """Wait for the last lease and the last holder, then close the replicas.
@@ -240,38 +237,23 @@ class Servable:
             each.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
 
-    # The line: requests wait here, in order, until a replica has room.
+    # Waiting for room
 
     async def _next_replica(self, until_s: float) -> Replica:
         free = self._free_replica()
         if free is not None and not self._line:  # whoever comes new goes behind those who wait
             return free
         self._refuse_what_cannot_be_done(until_s)
-        turn = self._queue(self._line.append)
-        while True:
-            try:
-                await turn
-            except asyncio.CancelledError:
-                with contextlib.suppress(ValueError):
-                    self._line.remove(turn)
-                if turn.done() and not turn.cancelled():
-                    self._advance()  # the turn was given and is not taken
-                raise
-            free = self._free_replica()
-            if free is not None:
-                return free
+        await self._line.wait()
+        while (free := self._free_replica()) is None:
             if not self._replicas and self._pausing:
                 raise NotReady(self._nothing_is_up())
-            turn = self._queue(self._line.appendleft)  # somebody was quicker; the place in front is kept
+            await self._line.wait(in_front=True)  # somebody was quicker; the place is kept
+        return free
 
     def _free_replica(self) -> Replica | None:
         free = max(self._replicas, key=_room, default=None)
         return free if free is not None and free.room > 0 else None
-
-    def _queue(self, put: Callable[[asyncio.Future[None]], None]) -> asyncio.Future[None]:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        put(turn)
-        return turn
 
     def _refuse_what_cannot_be_done(self, until_s: float) -> None:
         problem = self.refusal(until_s - asyncio.get_running_loop().time())
@@ -298,13 +280,6 @@ class Servable:
     def _nothing_is_up(self) -> str:
         return f"no replica of endpoint {self.config.name!r} is up: {self.last_error}"
 
-    def _advance(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
     # Keeping: each replica has a task that waits for its end and brings up another.
 
     async def _keep(self, replica: Replica | None) -> None:
@@ -316,7 +291,7 @@ class Servable:
                 self._listen(replica)
                 self.replicas_changed()
                 for _ in range(replica.room):
-                    self._advance()
+                    self._line.advance()
             born = loop.time()
             how = await replica.closed()
             self._replicas.remove(replica)
@@ -343,16 +318,11 @@ class Servable:
         self._pausing += 1
         self.replicas_changed()
         try:
-            self._tell_all_who_wait()
+            self._line.advance_all()  # they hear at once that it takes longer
             await asyncio.sleep(seconds)
         finally:
             self._pausing -= 1
             self.replicas_changed()
-
-    def _tell_all_who_wait(self) -> None:
-        """They hear at once that it takes longer."""
-        for _ in range(len(self._line)):
-            self._advance()
 
     @property
     def trouble(self) -> str | None:
@@ -365,11 +335,12 @@ class Servable:
         self._pausing = 0 if why is None else 1
         if why is not None:
             self.last_error = why
-            self._tell_all_who_wait()
+            self._line.advance_all()
 
     # Proving: what one replica finds holds for the version, for all have the same files.
 
     def _listen(self, replica: Replica) -> None:
+        replica.freed = self._line.advance
         task = asyncio.create_task(self._learn(replica))
         self._listeners.add(task)
         task.add_done_callback(self._listeners.discard)

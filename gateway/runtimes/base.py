@@ -61,6 +61,8 @@ class Proven:
 class Replica(Protocol):
     """One loaded copy of a model."""
 
+    freed: Callable[[], None]  # it calls this each time that it has room again, also when nobody waits for the answer
+
     @property
     def address(self) -> str:
         """Where other processes of this machine reach it."""

@@ -80,6 +80,7 @@ class LocalReplica(asyncio.Protocol):
         self._service_s = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._caller = 0  # the one that had it loaded
+        self.freed: Callable[[], None] = lambda: None
 
     @property
     def address(self) -> str:
@@ -244,7 +245,7 @@ class LocalReplica(asyncio.Protocol):
                 answer.set_exception(ModelError(header["message"], header["code"], header["status"]))
         elif operation == "dropped":
             self._working_since = self._loop.time()
-            answer = self._unanswered.pop(header["id"])
+            answer = self._settle(header["id"])
             if not answer.done():
                 answer.set_exception(DeadlineExceeded(f"a replica of {self._label} was not free before its deadline"))
         elif operation == "warming":
@@ -262,7 +263,12 @@ class LocalReplica(asyncio.Protocol):
         now = self._loop.time()
         self._service_s += SMOOTHING * (now - self._working_since - self._service_s)
         self._working_since = now
-        return self._unanswered.pop(identity)
+        return self._settle(identity)
+
+    def _settle(self, identity: int) -> asyncio.Future[Payload]:
+        answer = self._unanswered.pop(identity)
+        self.freed()
+        return answer
 
     async def _bury(self) -> None:
         """Tell everybody who waits how the process ended; only the first request can have been begun."""

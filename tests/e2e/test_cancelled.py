@@ -131,6 +131,29 @@ def test_tf114_what_is_on_its_way_to_the_replica_is_not_worked_for(champion, ser
         caller.close()
 
 
+def test_tf114_who_waits_behind_those_that_left_has_their_place(champion, serve):
+    """When all that the replica had been sent are gone, it is not an answer that makes room."""
+    gateway = serve().ready()
+    for _ in range(30):
+        gateway.ask()
+    gone, stays = [Caller(gateway) for _ in range(4)], Caller(gateway)
+    gone[0].send([{"do": "sleep 2"}])
+    eventually(gateway.is_busy, "the replica is busy")
+    for caller in gone[1:]:
+        caller.send([{"do": "print"}])
+    eventually(lambda: metric(gateway, "turnout_requests_in_flight") == 4, "all are on the way to the replica")
+    stays.send([{"do": "nothing"}])
+    eventually(lambda: waiting(gateway) == 1, "the last one waits")
+
+    for caller in gone:
+        caller.close()
+
+    assert stays.answers(1) == [{"predictions": [1]}]
+    stays.close()
+    assert cancelled(gateway) == 4
+    assert "the model says hello" not in gateway.log()
+
+
 def test_tf114_a_large_request_leaves_too(champion, serve):
     """Though a body of that size pauses the reading of its connection."""
     gateway = serve().ready()
