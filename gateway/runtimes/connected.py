@@ -105,9 +105,13 @@ class LocalReplica(asyncio.Protocol):
         resolved: Resolved,
         config: EndpointConfig,
         progress: Callable[[str], None],
+        on_idle_cores: bool,
         timecard: str | None = None,
     ) -> None:
-        """Load and warm up, or raise `LoadFailed` with the cause. It keeps a *timecard* where it is to be shared."""
+        """Load and warm up, or raise `LoadFailed` with the cause. It keeps a *timecard* where it is to be shared.
+
+        It does so *on_idle_cores* alone, or at a low priority.
+        """
         self._progress = progress
         progress("loading")
         transport = await self._connect()
@@ -118,6 +122,7 @@ class LocalReplica(asyncio.Protocol):
             "memory_limit_bytes": config.memory_limit_bytes,
             "joins": _joins(resolved, config),
             "accelerates": config.accelerates,
+            "on_idle_cores": on_idle_cores,
             "timecard": timecard,
         }
         transport.write(frames.encode(order))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 from collections import Counter
@@ -21,23 +23,42 @@ from gateway.runtimes.base import Resolved
 from gateway.runtimes.connected import LocalReplica
 from gateway.runtimes.folders import open_folder
 from gateway.runtimes.output import relay
+from gateway.runtimes.starvation import IdleLoads, Starved
 from gateway.threads import in_thread
 from gateway.venvs import Venvs
+
+log = logging.getLogger("turnout.replica")
 
 
 class LocalPlace:
     """Where the replicas of one version run: an environment, held until it is left."""
 
     def __init__(
-        self, environment: Environment, name: str, resolved: Resolved, config: EndpointConfig, shares: bool
+        self,
+        environment: Environment,
+        name: str,
+        resolved: Resolved,
+        config: EndpointConfig,
+        shares: bool,
+        idle_loads: IdleLoads,
     ) -> None:
         self.environment = name
         self._environment = environment
         self._resolved = resolved
         self._config = config
         self._shares = shares
+        self._idle_loads = idle_loads
 
     async def start(self, progress: Callable[[str], None]) -> LocalReplica:
+        """Loaded on idle cores, so that nobody notices; where there are none, by another process, at low priority."""
+        try:
+            return await self._start(progress, on_idle_cores=True)
+        except Starved:
+            labels = {"endpoint": self._config.name, "version": self._resolved.label}
+            log.info("no core is idle; loading again at low priority", extra=labels)
+            return await self._start(progress, on_idle_cores=False)
+
+    async def _start(self, progress: Callable[[str], None], on_idle_cores: bool) -> LocalReplica:
         endpoint, version = self._config.name, self._resolved.label
         readable, writable = os.pipe()
         try:
@@ -48,7 +69,11 @@ class LocalPlace:
         replica = LocalReplica(process, f"{endpoint} version {version}")
         try:
             timecard = process.share() if self._shares else None
-            await replica.load(self._resolved, self._config, progress, timecard)
+            load = replica.load(self._resolved, self._config, progress, on_idle_cores, timecard)
+            if on_idle_cores:
+                await self._idle_loads.wait(asyncio.create_task(load), process.pid or 0)
+            else:
+                await load
         except BaseException as problem:
             process.kill()
             how = await replica.closed()
@@ -78,6 +103,7 @@ class LocalRuntime:
         self._cache = cache
         self._shares = shares
         self._launched = fork_server
+        self._idle_loads = IdleLoads()
 
     async def __aenter__(self) -> Self:
         self._folder, self._lock = open_folder()
@@ -99,7 +125,7 @@ class LocalRuntime:
     @contextlib.asynccontextmanager
     async def prepare(self, resolved: Resolved, config: EndpointConfig) -> AsyncIterator[LocalPlace]:
         async with self._interpreter(resolved, config) as (python, name), self._fork_server(python, name) as server:
-            yield LocalPlace(server, name, resolved, config, self._shares)
+            yield LocalPlace(server, name, resolved, config, self._shares, self._idle_loads)
 
     async def close(self) -> None:
         await self._venvs.close()

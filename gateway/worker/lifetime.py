@@ -3,6 +3,7 @@
 The file stands alone and runs on Python 3.9.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -41,12 +42,17 @@ def limit_memory(max_bytes: int) -> None:
         pass  # a container without a writable /proc: the kernel's own choice stands
 
 
-def lower_priority_of_this_thread() -> None:
-    """Let every prediction go before what this thread does.
+def give_way(on_idle_cores: bool) -> None:
+    """Let every prediction go before what this thread does; *on_idle_cores* alone, it may have to wait for ever.
 
-    Linux keeps a niceness per thread. An unprivileged process could not raise its own again, so loading runs
-    in a thread that ends, and predictions in one that was never lowered.
+    Linux keeps a policy and a niceness per thread. An unprivileged process could not raise its own again, so loading
+    runs in a thread that ends, and predictions in one that was never lowered. Only a core that runs nothing but idle
+    threads is taken for an idle one when another thread is woken: niceness would have that one wait elsewhere.
     """
+    if on_idle_cores:
+        with contextlib.suppress(OSError):  # some sandboxes refuse it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
 
 

@@ -1,8 +1,8 @@
 """One loaded copy of a model, answering frames on a socket until its gateway is gone.
 
 Predictions run in the main thread, one after another; a model that wants more cores gets more replicas.
-Loading runs in a thread of low priority. The file stands alone and runs on Python 3.9: the fork server hands it
-the other files as modules.
+Loading runs in a thread that gives way to predictions. The file stands alone and runs on Python 3.9: the fork
+server hands it the other files as modules.
 """
 
 import collections
@@ -163,14 +163,14 @@ class Replica:
             tell({"op": "proven", "path": "plain", "joins": False, "proof": f"the proof failed: {_sentence(problem)}"})
         return True
 
-    # Loading: a thread of low priority reports through a socket pair, and the main thread passes it on.
+    # Loading: a thread that gives way reports through a socket pair, and the main thread passes it on.
 
     def _load(self, options: Dict[str, Any]) -> None:
         report: Callable[[Dict[str, Any]], None] = lambda news: self._news_write.sendall(  # noqa: E731
             json.dumps(news).encode() + b"\n"
         )
         try:
-            self._modules["lifetime"].lower_priority_of_this_thread()
+            self._modules["lifetime"].give_way(options["on_idle_cores"])
             if options.get("timecard"):
                 self._timecard = self._modules["timecard"].Timecard(options["timecard"])
             self._loaded = load(self._modules, options, lambda: report({"op": "warming"}))
@@ -188,7 +188,7 @@ class Replica:
         for line in self._news.recv(NEWS_BYTES).splitlines():
             news = json.loads(line)
             if news["op"] == "ready":
-                self._loader.join()  # a thread of low priority that holds the interpreter would hold up predictions
+                self._loader.join()  # a thread that gives way, and holds the interpreter, would hold up predictions
             self._spread(news)
 
     def _spread(self, news: Dict[str, Any]) -> None:

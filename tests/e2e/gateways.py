@@ -63,6 +63,10 @@ class Behaving({base}):
             os.kill(os.getpid(), 9)
         if word == "eat":
             self.hoard = [bytearray(64 << 20) for _ in range(1000)]
+        if word.startswith("burn "):
+            end = time.thread_time() + float(word.split()[1])
+            while time.thread_time() < end:
+                pass
         while word == "shout":
             print("x")
         if word == "print":

@@ -32,6 +32,22 @@ def test_a_dead_replica_does_not_freeze_the_gateway(champion, serve):
     assert answers == [200]
 
 
+def test_a_version_comes_up_where_no_core_is_idle(client, add, champion, serve, request):
+    """Loading keeps to idle cores, so that nobody notices; where there are none, it gets a share all the same."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    request.addfinalizer(lambda: (spinning.kill(), spinning.wait()))
+    gateway = serve()
+    os.sched_setaffinity(0, cores)
+    gateway.ready()
+
+    client.set_registered_model_alias("m", "champion", add(behaving(2, on_load="burn 0.5")))
+
+    eventually(lambda: gateway.ask().json() == {"predictions": [2]}, "the new version serves")
+    assert "no core is idle; loading again at low priority" in gateway.log()
+
+
 def test_tf113_overload_kills_no_healthy_replica(champion, serve):
     """More than can be done in time is refused; the replica that works is left to work."""
     gateway = serve("--predict-timeout", "2s").ready()
