@@ -15,7 +15,7 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Starved(Exception):
-    """A load found no idle core for about a second."""
+    """A load found no idle core for a second or two."""
 
 
 class IdleLoads:
@@ -29,10 +29,9 @@ class IdleLoads:
         self._under_way += 1
         threads, starved = _Threads(pid), 0
         try:
-            while not load.done():
-                await asyncio.wait([load], timeout=LOOK_S)
+            while not (await asyncio.wait([load], timeout=LOOK_S))[0]:
                 starved = starved + 1 if threads.one_starves(LEAST_SHARE / self._under_way) else 0
-                if starved == LOOKS and not load.done():
+                if starved == LOOKS:
                     raise Starved
             await load
         finally:
@@ -51,16 +50,16 @@ class _Threads:
     def one_starves(self, least_share: float) -> bool:
         """Whether one of them stands ready again, and had less than that share of a core in between."""
         before, before_s = self._ready, self._at_s
-        self._at_s, self._ready = time.monotonic(), dict(self._look())
+        self._at_s, self._ready = time.monotonic(), self._look()
         enough_s = least_share * (self._at_s - before_s)
         return any(used_s - before.get(thread, float("-inf")) < enough_s for thread, used_s in self._ready.items())
 
-    def _look(self) -> list[tuple[str, float]]:
+    def _look(self) -> dict[str, float]:
         """Each thread that runs or waits for a core, and the processor time that it had; none where /proc is silent."""
-        found = []
+        found = {}
         for path in self._folder.glob("*/stat"):
             with contextlib.suppress(OSError):  # it ended
                 state, *fields = path.read_text().rpartition(")")[2].split()
                 if state == "R":
-                    found.append((path.parent.name, (int(fields[10]) + int(fields[11])) / TICKS_A_SECOND))
+                    found[path.parent.name] = (int(fields[10]) + int(fields[11])) / TICKS_A_SECOND
         return found

@@ -42,9 +42,9 @@ def test_a_version_comes_up_where_no_core_is_idle(client, add, champion, serve, 
     os.sched_setaffinity(0, cores)
     gateway.ready()
 
-    client.set_registered_model_alias("m", "champion", add(behaving(2, on_load="burn 0.5")))
+    client.set_registered_model_alias("m", "champion", add(behaving(2, on_load="burn 0.2")))
 
-    eventually(lambda: gateway.ask().json() == {"predictions": [2]}, "the new version serves")
+    eventually(lambda: gateway.ask().json() == {"predictions": [2]}, "the new version serves", 90)
     assert "no core is idle; loading again at low priority" in gateway.log()
 
 
