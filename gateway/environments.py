@@ -110,7 +110,7 @@ class Environment:
         self._ready: asyncio.Future[None] | None = None
         self._starting = asyncio.Lock()
         self._spawning = asyncio.Semaphore(SPAWNS_AT_ONCE)
-        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._outbox: deque[tuple[dict[str, Any], list[int]]] = deque()
 
     async def start(self) -> None:
         """Have the fork server ready; raises `LoadFailed` when it cannot start."""
@@ -140,12 +140,14 @@ class Environment:
                 listener.listen(BACKLOG)
                 child = ForkedProcess(path, os.dup(lifetime), lambda: self._send({"op": "kill", "id": identity}))
                 self._children[identity] = child
-                self._send({"op": "spawn", "id": identity, "imports": imports}, [listener.fileno(), output, watched])
+                order = {"op": "spawn", "id": identity, "imports": imports}
+                self._send(order, [listener.fileno(), output, watched])
                 # The descriptors stay open until the fork server has them.
                 try:
                     await asyncio.shield(child.started)
                 except BaseException:
-                    child.kill()
+                    if not self._take_back(order):
+                        child.kill()
                     raise
         return child
 
@@ -162,15 +164,25 @@ class Environment:
 
     def _send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
         if self._fork_server is not None:
-            self._outbox.append((json.dumps(message).encode(), descriptors or []))
+            self._outbox.append((message, descriptors or []))
             self._flush()
+
+    def _take_back(self, order: dict[str, Any]) -> bool:
+        """Whether it had not been sent, and never will be: its descriptors are about to be closed."""
+        kept = deque(each for each in self._outbox if each[0] is not order)
+        if len(kept) == len(self._outbox):
+            return False
+        self._outbox = kept
+        self._children.pop(order["id"]).end(-signal.SIGKILL)
+        return True
 
     def _flush(self) -> None:
         assert self._fork_server is not None
         loop, control = asyncio.get_running_loop(), self._fork_server.control
         while self._outbox:
+            message, descriptors = self._outbox[0]
             try:
-                socket.send_fds(control, [self._outbox[0][0]], self._outbox[0][1])
+                socket.send_fds(control, [json.dumps(message).encode()], descriptors)
             except BlockingIOError:
                 loop.add_writer(control, self._flush)
                 return

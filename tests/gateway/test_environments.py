@@ -1,6 +1,9 @@
 """A fork server that does not start says why; one that was launched early is used, and imports what is asked for."""
 
+import asyncio
 import os
+import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -65,6 +68,29 @@ async def test_what_a_replica_imports_is_imported_once(tmp_path, output, capfd):
 
     environment.close()
     assert capfd.readouterr().out.count("The Zen of Python") == 1
+
+
+async def test_what_is_given_up_before_it_was_begun_is_never_sent(tmp_path, output):
+    """By then its descriptors are closed, or another file's: those that run are not lost over it."""
+    before = children()
+    launched = ForkServer.launch(*LOCAL)
+    [pid] = children() - before
+    launched.control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # as small as can be
+    environment = Environment(tmp_path, *LOCAL, launched)
+    serving = await environment.spawn(output)
+
+    os.kill(pid, signal.SIGSTOP)  # as if it imported something large
+    given_up = [asyncio.create_task(environment.spawn(output)) for _ in range(20)]
+    await asyncio.sleep(0)
+    for each in given_up:
+        each.cancel()
+    await asyncio.wait(given_up)
+    os.kill(pid, signal.SIGCONT)
+    another = await environment.spawn(output)
+
+    assert not serving.ended.done()
+    assert parent(another.pid) == parent(serving.pid) == pid
+    environment.close()
 
 
 @pytest.mark.parametrize(
