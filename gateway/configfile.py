@@ -30,6 +30,7 @@ from gateway.config import (
 )
 from gateway.errors import InvalidSettings
 from gateway.threads import in_thread
+from registry import InvalidUri, public_uri
 
 log = logging.getLogger("turnout.config")
 
@@ -126,7 +127,7 @@ def settle(given: Given, file: Mapping[str, Any], folder: Path) -> Settings:
     if "uri" in registry:
         registry["registry_uri"] = registry.pop("uri")
     if "cache" in server:
-        server["cache"] = folder / Path(server["cache"]).expanduser()
+        server["cache"] = folder / _expanded(server["cache"])
     whole = {**registry, **server, **given.settings}
     is_scarce = bool(whole.get("models_memory_bytes"))  # then what is not wanted warm is loaded when it is asked for
     usual = {"memory_limit_bytes": default_memory_limit(), "keep_warm": not is_scarce}
@@ -152,6 +153,13 @@ def _endpoint(name: str, table: Any, template: EndpointConfig, folder: Path) -> 
     except InvalidSettings as problem:
         raise InvalidSettings(f"[endpoints.{name}]: {problem}") from None
     return replace(planned, **_config(fields))
+
+
+def _expanded(cache: str) -> Path:
+    try:
+        return Path(cache).expanduser()
+    except RuntimeError:
+        raise InvalidSettings(f"[server] cache = {cache!r}: no such home folder; write its whole path") from None
 
 
 def _absolute(model: str, folder: Path) -> str:
@@ -227,11 +235,12 @@ class ConfigFile:
             self._content = self.path.read_bytes()
             file = tomllib.loads(self._content.decode())
             settings = settle(self._given, file, self.path.absolute().parent)
+            public_uri(settings.registry_uri)  # raises what would else come out while it is taken over
         except OSError as problem:
             raise InvalidSettings(f"{self.path} cannot be read: {problem.strerror}") from None
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        except (ValueError, RecursionError) as problem:  # no UTF-8, no TOML, or more of it than Python reads
             raise InvalidSettings(f"{self.path} is no TOML: {problem}") from None
-        except InvalidSettings as problem:
+        except (InvalidSettings, InvalidUri) as problem:
             raise InvalidSettings(f"{self.path}: {problem}") from None
         self.problem = None
         self.loaded_at = datetime.now(UTC)

@@ -49,7 +49,8 @@ def up(models: tuple[str, ...], config: Path | None, server_port: int, port: int
     from gateway import up as pair
 
     try:
-        given = Given(models)
+        address = f"http://{LOOPBACK}:{server_port}"
+        given = Given(models, {"registry_uri": address})
         if config is not None:
             ConfigFile(config, given).read()
         elif models:
@@ -58,7 +59,7 @@ def up(models: tuple[str, ...], config: Path | None, server_port: int, port: int
         raise click.UsageError(str(problem)) from None
     uri = registry_cli.settings().registry_uri
     server = ["server", "--port", str(server_port), *(["--registry-uri", uri] if uri else [])]
-    gateway = ["serve", "--registry-uri", f"http://{LOOPBACK}:{server_port}"]
+    gateway = ["serve", "--registry-uri", address]
     gateway += [flag for model in models for flag in ("-m", model)]
     gateway += ["--config", str(config)] if config is not None else []
     gateway += ["--port", str(port)] if port is not None else []

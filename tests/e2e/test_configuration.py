@@ -109,6 +109,18 @@ def test_a_broken_file_leaves_the_old_settings_in_force(configured):
     assert answer.status_code == 200
 
 
+def test_an_address_that_is_no_registry_changes_nothing(configured, tmp_path):
+    """It is found out while the file is read, and not in the middle of following it."""
+    start, _ = configured
+    gateway = start(ONE)
+
+    (tmp_path / "turnout.toml").write_text(f'[registry]\nuri = "sqlite:turnout.db"\n{ONE}')
+    problem = eventually(lambda: gateway.client.get("/status").json()["config"]["problem"], "the problem is told")
+
+    assert "names no SQLite file" in problem
+    assert gateway.ask().status_code == 200
+
+
 def test_a_file_that_is_away_for_a_moment_changes_nothing(configured, tmp_path):
     """As while an editor, or a tool that deploys, replaces it."""
     start, _ = configured

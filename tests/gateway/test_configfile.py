@@ -103,10 +103,17 @@ def test_the_command_line_wins_over_all_but_an_endpoints_own(tmp_path):
     [
         ("", "nothing to serve"),
         ("[endpoints.wine", "is no TOML"),
+        pytest.param(f"a = {'9' * 5_000}", "is no TOML", id="a number without end"),
+        pytest.param(f"a = {'[' * 5_000}", "is no TOML", id="lists without end"),
         ("[sever]", r"no section \[sever\]; did you mean server\?"),
         ("server = 3", "server is a section"),
         ('[server]\nprot = 3\n[endpoints.a]\nmodel = "models:/a@b"', "no key 'prot'; did you mean port"),
         ("[server]\nport = 70000", "port"),
+        (
+            '[server]\ncache = "~nobody-is-called-so/models"',
+            "cache = '~nobody-is-called-so/models': no such home folder",
+        ),
+        ('[registry]\nuri = "databricks"\n[endpoints.a]\nmodel = "models:/a@b"', "Databricks registries are not"),
         ('[endpoints.a]\nmodle = "models:/a@b"', r"\[endpoints.a\] has no key 'modle'; did you mean model"),
         ("[endpoints.a]\nreplicas = 2", 'names no model; add: model = "models:/NAME@ALIAS"'),
         ('[endpoints.a]\nmodel = "nowhere"', r"\[endpoints.a\]: cannot serve"),
