@@ -120,9 +120,10 @@ class _Sender:
             try:
                 self._deliver(report)
                 self._problem = ""
-            except RegistryError as problem:  # also a stock MLflow server's refusal, which costs no request
+            except Exception as problem:  # also a stock MLflow server's refusal; whatever it is, the next may arrive
                 if str(problem) != self._problem:
-                    log.info("no heartbeat: %s", problem)
+                    unexpected = None if isinstance(problem, RegistryError) else problem
+                    log.info("no heartbeat: %s", problem, exc_info=unexpected)
                 self._problem = str(problem)
         if self._client is not None:
             self._client.close()

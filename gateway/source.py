@@ -39,7 +39,7 @@ class Sighting:
 
     at: datetime
     client: Registry | None = None  # None: the registry could not be reached
-    problem: RegistryError | None = None
+    problem: Exception | None = None
     targets: Mapping[str, Target | RegistryError] = field(default_factory=dict)
 
 
@@ -84,22 +84,21 @@ class _Watcher:
         self._client: Registry | None = None
         self._seen: dict[str, Target | RegistryError] = {}
         self._problem: str | None = None
+        self._pause_s = FIRST_PAUSE_S
 
     def stop(self) -> None:
         self._stopped.set()
 
     def run(self) -> None:
-        pause = FIRST_PAUSE_S
         while not self._stopped.is_set():
             try:
                 if self._client is None:
                     self._client = self._connect()
                 self._follow(self._client)
-                pause = FIRST_PAUSE_S
-            except RegistryError as problem:
+            except Exception as problem:  # whatever it is, the next look may succeed, and nobody else looks
                 self._lost(problem)
-                self._stopped.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                self._stopped.wait(self._pause_s * random.uniform(0.5, 1.0))
+                self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         if self._client is not None:
             self._client.close()
 
@@ -122,6 +121,7 @@ class _Watcher:
         if self._problem is not None:
             log.info("registry reachable again")
             self._problem = None
+            self._pause_s = FIRST_PAUSE_S
         self._deliver(Sighting(datetime.now(UTC), client, None, self._seen))
 
     def _resolve(self, client: Registry, name: str, uri: ModelUri) -> Target | RegistryError:
@@ -140,9 +140,10 @@ class _Watcher:
             return Target(version)
         return Target(version, _last_move(client, version.name, uri.alias))
 
-    def _lost(self, problem: RegistryError) -> None:
+    def _lost(self, problem: Exception) -> None:
         if str(problem) != self._problem:
-            log.warning("registry not reachable: %s", problem)
+            unexpected = None if isinstance(problem, RegistryError) else problem
+            log.warning("registry not reachable: %s", problem, exc_info=unexpected)
             self._problem = str(problem)
         self._deliver(Sighting(datetime.now(UTC), None, problem))
 

@@ -114,6 +114,24 @@ def test_database_is_told_nothing(sqlite_registry, endpoint):
     assert asyncio.run(scenario()) == []
 
 
+def test_goes_on_after_what_nobody_expected(monkeypatch, url, endpoint, caplog):
+    """As a proxy of the environment that is none: the next report is sent all the same."""
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://127.0.0.1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    caplog.set_level("INFO", "turnout.heartbeat")
+
+    async def scenario():
+        async with beating(url, endpoint) as swapped:
+            while not caplog.messages:
+                await asyncio.sleep(0.01)
+            monkeypatch.delenv("HTTP_PROXY")
+            swapped.set()
+            return await known(url)
+
+    assert len(asyncio.run(scenario())) == 1
+    assert "nonsense" in caplog.messages[0]
+
+
 class _NotOurs(http.server.BaseHTTPRequestHandler):
     """Answers as a server of MLflow's would, and keeps what it was asked."""
 
