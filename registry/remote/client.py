@@ -175,7 +175,7 @@ def decoding(what: str) -> Iterator[None]:
 def _decode(answer: Answer) -> Json | None:
     try:
         found = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested without end
         return None
     return found if isinstance(found, dict) else None
 

@@ -66,6 +66,8 @@ def hasty(monkeypatch):
         page("500 Internal Server Error", '{"error_code":"INTERNAL_ERROR","message":"x"}', "application/json"),
         page("429 Too Many Requests", "slow down"),
         b"",
+        b'HTTP/1.1 502 Bad Gateway\r\ncontent-length: 9\r\n\r\n{"a":"\xe9"}',
+        pytest.param(page("200 OK", '{"a":' * 100_000, "application/json"), id="nested without end"),
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
         b"no http at all\r\n\r\n",
     ],
