@@ -102,11 +102,11 @@ class SqliteFile:
             identity = _identify(self.path)
             if self._is_frozen:
                 identity = _identify_content(self.path)
-        except OSError as problem:
+            engine = self._engine
+            return self._open(identity[:2]) if engine is None or self._identity != identity else engine
+        except OSError as problem:  # it may also go while it is opened
             self._forget()
             raise self._missing(problem) from None
-        engine = self._engine
-        return self._open(identity[:2]) if engine is None or self._identity != identity else engine
 
     def rows(self, statement: Prepared, values: Mapping[str, Any]) -> Rows | None:
         """Whatever goes wrong, SQLAlchemy's way goes wrong alike, and its errors are explained."""

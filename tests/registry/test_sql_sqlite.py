@@ -21,7 +21,7 @@ import pytest
 from registry.connection import connect
 from registry.errors import InvalidParameter, InvalidUri, NotFound, Unavailable
 from registry.sql.readers import Readers
-from registry.sql.sqlite import choose_driver, holds_wal_fix
+from registry.sql.sqlite import SqliteFile, choose_driver, holds_wal_fix
 
 driver = choose_driver()
 ROOT = Path(__file__).parents[2]
@@ -180,6 +180,27 @@ def test_moved_file_is_noticed_and_never_recreated(sqlite_registry, path):
     os.rename(f"{path}.away", path)
     assert sqlite_registry.get_registered_model("wine").name == "wine"
     assert sqlite_registry.create_registered_model("grape").name == "grape"
+
+
+class Fleeting(SqliteFile):
+    """Is gone, once it is to be, when it has just been seen."""
+
+    is_to_go = False
+
+    def _refuse_log_of_another(self, identity):
+        if self.is_to_go:
+            self.path.unlink()
+        super()._refuse_log_of_another(identity)
+
+
+def test_a_file_that_vanishes_while_it_is_opened(path):
+    """Between the look for it and the next one: that is a registry that is away, too."""
+    file = Fleeting(path)
+    file.close()
+    file.is_to_go = True
+
+    with pytest.raises(Unavailable, match="no registry"):
+        file.engine()
 
 
 def test_replaced_file_is_opened_anew(sqlite_registry, path, tmp_path):
