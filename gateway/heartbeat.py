@@ -11,7 +11,7 @@ import logging
 import queue
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import registry
@@ -33,27 +33,24 @@ Report = dict[str, Any]
 
 
 async def beat(
-    registry_uri: str | None, address: tuple[str, int], endpoints: Iterable[Endpoint], news: asyncio.Event
+    registry_uri: Callable[[], str | None], address: tuple[str, int], endpoints: Iterable[Endpoint], news: asyncio.Event
 ) -> None:
     """Report until cancelled; to a registry that is a database, nothing. Never raises for what the registry does.
 
-    *news* is set when an endpoint changes, and cleared here.
+    *registry_uri* gives the address in force. *news* is set when an endpoint changes, and cleared here.
     """
-    if not public_uri(registry_uri).startswith(("http://", "https://")):
-        await asyncio.Event().wait()
     host, port = _public_address(address)
-    sender = _Sender(registry_uri, gateway_id(port))
-    threading.Thread(target=sender.run, name="heartbeat", daemon=True).start()
-    try:
-        while True:
-            news.clear()
-            sender.send(describe(f"http://{host}:{port}", endpoints))
-            await asyncio.sleep(SHORTEST_INTERVAL_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL_S):
-                    await news.wait()
-    finally:
-        sender.send(None)
+    while True:
+        uri = registry_uri()
+        with _sender(uri, gateway_id(port)) as sender:
+            while registry_uri() == uri:
+                news.clear()
+                if sender is not None:
+                    sender.send(describe(f"http://{host}:{port}", endpoints))
+                await asyncio.sleep(SHORTEST_INTERVAL_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL_S):
+                        await news.wait()
 
 
 def describe(address: str, endpoints: Iterable[Endpoint]) -> Report:
@@ -96,6 +93,20 @@ def _public_address(address: tuple[str, int]) -> tuple[str, int]:
     if host in EVERY_ADDRESS:
         return socket.gethostname(), port
     return (f"[{host}]" if ":" in host else host), port
+
+
+@contextlib.contextmanager
+def _sender(registry_uri: str | None, gateway_id: str) -> Iterator[_Sender | None]:
+    """One whose thread runs while the block does; None for a database, which takes no reports."""
+    if not public_uri(registry_uri).startswith(("http://", "https://")):
+        yield None
+        return
+    sender = _Sender(registry_uri, gateway_id)
+    threading.Thread(target=sender.run, name="heartbeat", daemon=True).start()
+    try:
+        yield sender
+    finally:
+        sender.send(None)
 
 
 class _Sender:

@@ -75,6 +75,9 @@ async def serve(
             own = {"pid": os.getpid(), "epoch": reconciler.routing.epoch, "connections": server.connections}
             return [own, *(crew.as_json() if crew is not None else ())]
 
+        def registry_uri() -> str | None:
+            return reconciler.settings.registry_uri
+
         metrics = Exposition(endpoints, reconciler, lag, file, processes)
         gateway = Gateway(endpoints, reconciler, metrics, file, processes)
         admission = Admission(endpoints, lambda: reconciler.settings)
@@ -88,7 +91,7 @@ async def serve(
             _background(_take_over(file, reconciler), stop),
             _background(server.serve(several(listener)), stop) as serving,
             _background(crew.run() if crew else stop.asked.wait(), stop) as crewing,
-            _background(heartbeat.beat(settings.registry_uri, _place(listener), endpoints, news), stop),
+            _background(heartbeat.beat(registry_uri, _place(listener), endpoints, news), stop),
         ):
             log.info("listening on %s", _address(listener))
             await stop.asked.wait()

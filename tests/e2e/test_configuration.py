@@ -6,6 +6,7 @@ import pytest
 
 import registry
 from tests.e2e.gateways import behaving, eventually
+from tests.e2e.servers import RegistryServer
 from tests.e2e.test_swap import Clients
 
 
@@ -164,3 +165,18 @@ def test_another_registry_is_followed(configured, tmp_path):
 
     assert clients.wrong == []
     assert gateway.client.get("/status").json()["registry"]["uri"] == other
+
+
+def test_another_registry_is_reported_to(configured, tmp_path):
+    """A server that the file comes to name shows what this gateway serves."""
+    start, _ = configured
+    start(ONE)
+    uri = f"sqlite:///{tmp_path}/turnout.db"
+
+    with contextlib.closing(RegistryServer(tmp_path, uri).ready()) as server:
+        (tmp_path / "turnout.toml").write_text(f'[registry]\nuri = "{server.url}"\n{ONE}')
+        gateways = eventually(
+            lambda: server.client.get("/api/turnout/v1/gateways").json()["gateways"], "the gateway reports there"
+        )
+
+    assert [each["name"] for each in gateways[0]["endpoints"]] == ["m"]

@@ -38,7 +38,7 @@ async def beating(uri, endpoint):
     """Beats while the block runs; gives what to set at a swap. No thread is left over from another test."""
     assert await ended(senders())
     swapped = asyncio.Event()
-    task = asyncio.create_task(heartbeat.beat(uri, ADDRESS, [endpoint], swapped))
+    task = asyncio.create_task(heartbeat.beat(lambda: uri, ADDRESS, [endpoint], swapped))
     try:
         yield swapped
     finally:
