@@ -133,7 +133,7 @@ def _incoming(cache: Path, expected: str | None = None) -> Iterator[Path]:
         is_kept = lock is not None
         raise
     finally:
-        if not is_kept:
+        if not is_kept and (lock is None or _is_at(folder, lock)):
             shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -149,14 +149,21 @@ def _take(folder: Path) -> int | None:
         return None
     try:
         flock(descriptor, LOCK_EX | LOCK_NB)
-        # Whoever had it may have given it its entry's name, or removed it, before we got the lock.
-        if os.path.samestat(os.fstat(descriptor), folder.lstat()):
+        if _is_at(folder, descriptor):
             os.utime(folder)
             return descriptor
     except OSError:
         pass
     os.close(descriptor)
     return None
+
+
+def _is_at(folder: Path, descriptor: int) -> bool:
+    """Whether the open folder still has that name: once it has its entry's, another process may make one of this."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _download(store: ArtifactStore, path: str, folder: Path, name: str, recorded: FileDigest | None) -> FileDigest:

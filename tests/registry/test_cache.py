@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from registry import cached_model, fetch_model, register_model, snapshot_directory
 from registry.errors import CorruptModel, InvalidModel, InvalidParameter, NotFound
+from registry.models.cache import _incoming
 from registry.models.integrity import compute_manifest
 
 
@@ -163,3 +165,15 @@ def test_processes_may_add_the_same_entry_at_once(directory, cache):
 
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert len(list(cache.iterdir())) == 1
+
+
+def test_a_copy_that_is_done_takes_none_with_it_that_has_begun(cache):
+    """Once it has its entry's name, another process may be at work under the name that it had."""
+    name = "0" * 64
+
+    with ExitStack() as another:
+        with _incoming(cache, name) as done:
+            done.rename(cache / name)
+            begun = another.enter_context(_incoming(cache, name))
+
+        assert begun.is_dir()
