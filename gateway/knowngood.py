@@ -48,11 +48,15 @@ class KnownGoodSet:
         """Replace what is kept for the reference; durable when it returns."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=self._folder)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(good), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path(reference))
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(asdict(good), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path(reference))
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
     def _path(self, reference: str) -> Path:
         return self._folder / f"{_digest(reference)}.json"

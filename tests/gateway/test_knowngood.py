@@ -46,3 +46,17 @@ def test_nothing_half_written_is_left(tmp_path):
 
     (path,) = [each for each in tmp_path.rglob("*") if each.is_file()]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    """As on a full disk, which would be fuller with each swap."""
+    known = KnownGoodSet(tmp_path, "r")
+    known.write("models:/wine@champion", ONE)
+    (path,) = tmp_path.rglob("*.json")
+    path.unlink()
+    path.mkdir()  # which no file can take the place of
+
+    with pytest.raises(OSError, match="directory"):
+        known.write("models:/wine@champion", TWO)
+
+    assert list(path.parent.iterdir()) == [path]
