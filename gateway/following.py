@@ -181,7 +181,7 @@ class Follower:
             return False
         finally:
             work.cancel()
-            await asyncio.wait({work})
+            await _end_of(work)
             self.endpoint.incoming = None
 
     async def _bring_up(self, goal: Goal, pause: float) -> None:
@@ -243,10 +243,8 @@ class Follower:
         epoch, confirmed = self._routing.announce(self.endpoint, servable)
         try:
             if confirmed is not None:
-                await asyncio.shield(confirmed)
-        finally:
-            if confirmed is not None:
-                await asyncio.wait({confirmed})  # what others serve is served, also when another goal comes meanwhile
+                await _end_of(confirmed)
+        finally:  # what others serve is served, also when another goal comes meanwhile
             self._swap(servable, goal, int((asyncio.get_running_loop().time() - begun_s) * 1000))
             self._routing.reached(epoch)
             self._serving = key
@@ -281,6 +279,18 @@ class Follower:
         self.endpoint.draining.remove(servable)
         self._routing.news.set()
         log.info("retired", extra={"endpoint": self.endpoint.name, "version": servable.resolved.label})
+
+
+async def _end_of(work: asyncio.Future[None]) -> None:
+    """Return once it is done. Being cancelled before that comes after it."""
+    is_cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _of_servables(config: EndpointConfig) -> EndpointConfig:

@@ -1,0 +1,83 @@
+"""One endpoint on its way from version to version, with real replicas."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+import registry
+from gateway.config import EndpointConfig
+from gateway.endpoints import Endpoint
+from gateway.following import Follower, Goal
+from gateway.memory import Memory
+from gateway.routing import Routing
+from gateway.runtimes.local import LocalRuntime
+from tests.e2e.gateways import behaving
+
+
+class SlowMembers:
+    """Other processes that are told of a version, and go by it when they are let."""
+
+    def __init__(self):
+        self.told = asyncio.Event()
+        self.confirmed = asyncio.get_running_loop().create_future()
+
+    def announce(self, _epoch, _endpoint, _servable):
+        self.told.set()
+        return self.confirmed
+
+    def configure(self, _settings):
+        pass
+
+
+@pytest.fixture
+def model(tmp_path):
+    registry.save_model(tmp_path / "model", behaving(1))
+    return Goal(None, tmp_path / "model")
+
+
+@contextlib.asynccontextmanager
+async def following(tmp_path):
+    """A follower, the task that it runs in, and the other processes; what it serves is retired in the end."""
+    async with LocalRuntime(tmp_path) as runtime:
+        routing, endpoint = Routing(), Endpoint(EndpointConfig("m", Path("model")))
+        routing.members = members = SlowMembers()
+        follower = Follower(endpoint, runtime, Memory(0), tmp_path, routing)
+        task = asyncio.create_task(follower.run())
+        yield follower, task, members
+        task.cancel()
+        await asyncio.wait({task})
+        await follower.retire()
+
+
+async def test_what_others_serve_is_served_though_another_goal_comes_as_they_confirm(tmp_path, model):
+    """At that very moment, too: else its replicas would belong to nobody."""
+    async with following(tmp_path) as (follower, _, members):
+        follower.aim(model)
+        await members.told.wait()
+
+        members.confirmed.set_result(None)
+        follower.aim(Goal(None, tmp_path / "nothing"))
+        while follower.endpoint.last_error is None:
+            await asyncio.sleep(0.01)
+
+        assert follower.endpoint.split is not None
+
+
+async def test_what_others_serve_is_served_before_a_follower_ends(tmp_path, model):
+    """Also when it was giving a goal up already: whoever retires what it serves has all of it."""
+    async with following(tmp_path) as (follower, task, members):
+        follower.aim(model)
+        await members.told.wait()
+
+        for give_up in (lambda: follower.aim(Goal(None, tmp_path / "nothing")), task.cancel):
+            give_up()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        has_ended_before = task.done()
+        members.confirmed.set_result(None)
+        await asyncio.wait({task})
+
+        assert not has_ended_before
+        assert follower.endpoint.split is not None
