@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -70,7 +71,8 @@ class Follower:
         self._changed = endpoint.changed
         self._serving: object = None  # what the split was made from
         self._built: object = None  # what has been installed, so that it can sleep until a request asks
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._following_up: set[asyncio.Task[None]] = set()
+        self._remembering = asyncio.Lock()  # in the order of the swaps
 
     def aim(self, goal: Goal) -> None:
         """What should be served from here on."""
@@ -140,7 +142,7 @@ class Follower:
         """Drain and close everything that serves."""
         split = self.endpoint.split
         serving = [] if split is None else [servable.retire() for servable, _, _ in split.shares()]
-        await asyncio.gather(*serving, *self._retiring)
+        await asyncio.gather(*serving, *self._following_up)
 
     def _may_sleep(self) -> bool:
         endpoint = self.endpoint
@@ -208,17 +210,6 @@ class Follower:
                 log.exception("unexpected", extra={"endpoint": endpoint.name, "version": goal.label})
             self.note(Failure(goal.label, str(problem), datetime.now(UTC), pause))
             endpoint.came_to_nothing()
-            return
-        await self._remember(goal, resolved)
-
-    async def _remember(self, goal: Goal, resolved: Resolved) -> None:
-        if goal.version is None or goal.known_good is None:
-            return
-        good = KnownGood(goal.version, resolved.digest)
-        try:
-            await in_thread(partial(goal.known_good.write, str(self.endpoint.config.model), good))
-        except OSError as problem:
-            log.warning("the last known good set could not be written: %s", problem)
 
     async def _fetch(self, goal: Goal) -> Resolved:
         """Verified files in the cache."""
@@ -265,14 +256,29 @@ class Follower:
         )
         labels = {"endpoint": endpoint.name, "version": servable.resolved.label}
         log.info("serving", extra={**labels, "took_ms": took_ms})
+        self._begin(self._remember(goal, servable.resolved))
         if old is not None:
             self._begin_to_retire(old.primary)
 
+    async def _remember(self, goal: Goal, resolved: Resolved) -> None:
+        if goal.version is None or goal.known_good is None:
+            return
+        good = KnownGood(goal.version, resolved.digest)
+        async with self._remembering:
+            try:
+                await in_thread(partial(goal.known_good.write, str(self.endpoint.config.model), good))
+            except OSError as problem:
+                log.warning("the last known good set could not be written: %s", problem)
+
     def _begin_to_retire(self, servable: Servable) -> None:
         self.endpoint.draining.append(servable)
-        task = asyncio.create_task(self._retire(servable))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._begin(self._retire(servable))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """What follows from a swap goes on whatever the next goal is."""
+        task = asyncio.create_task(work)
+        self._following_up.add(task)
+        task.add_done_callback(self._following_up.discard)
 
     async def _retire(self, servable: Servable) -> None:
         await servable.retire()

@@ -10,6 +10,7 @@ import registry
 from gateway.config import EndpointConfig
 from gateway.endpoints import Endpoint
 from gateway.following import Follower, Goal
+from gateway.knowngood import KnownGood, KnownGoodSet
 from gateway.memory import Memory
 from gateway.routing import Routing
 from gateway.runtimes.local import LocalRuntime
@@ -51,6 +52,12 @@ async def following(tmp_path):
         await follower.retire()
 
 
+async def ticks():
+    """Let everybody take note who need not wait for anything else."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_what_others_serve_is_served_though_another_goal_comes_as_they_confirm(tmp_path, model):
     """At that very moment, too: else its replicas would belong to nobody."""
     async with following(tmp_path) as (follower, _, members):
@@ -73,11 +80,28 @@ async def test_what_others_serve_is_served_before_a_follower_ends(tmp_path, mode
 
         for give_up in (lambda: follower.aim(Goal(None, tmp_path / "nothing")), task.cancel):
             give_up()
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await ticks()
         has_ended_before = task.done()
         members.confirmed.set_result(None)
         await asyncio.wait({task})
 
         assert not has_ended_before
         assert follower.endpoint.split is not None
+
+
+async def test_what_another_follows_at_once_is_remembered(tmp_path, sqlite_registry):
+    """It is what served last, also when the alias moved on at once, to something that does not load."""
+    registry.log_model(behaving(1), name="m", registered_model_name="m", client=sqlite_registry)
+    version = sqlite_registry.get_model_version("m", 1)
+    known_good = KnownGoodSet(tmp_path, sqlite_registry.uri)
+
+    async with following(tmp_path) as (follower, _, members):
+        follower.aim(Goal(version, client=sqlite_registry, known_good=known_good))
+        await members.told.wait()
+        follower.aim(Goal(None, tmp_path / "nothing"))
+        await ticks()
+        members.confirmed.set_result(None)
+        while follower.endpoint.last_error is None:
+            await asyncio.sleep(0.01)
+
+    assert known_good.read(str(follower.endpoint.config.model)) == KnownGood(version, version.digest)
