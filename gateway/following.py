@@ -25,7 +25,7 @@ from gateway.servable import Servable
 from gateway.source import Target
 from gateway.split import Split
 from gateway.threads import in_thread
-from registry import ModelUri, ModelVersion, Registry, RegistryError, cached_model, read_mlmodel
+from registry import ModelUri, ModelVersion, Registry, RegistryError
 
 log = logging.getLogger("turnout.reconciler")
 
@@ -220,10 +220,9 @@ class Follower:
         def fetch() -> Resolved:
             if goal.path is not None:
                 return Resolved.of_directory(goal.path, cache)
-            if goal.digest is not None:
-                path = cached_model(cache, goal.digest)
-                return Resolved(path, goal.digest, read_mlmodel(path), goal.version, alias)
             assert goal.version is not None
+            if goal.digest is not None:
+                return Resolved.of_cache(goal.version, goal.digest, alias, cache)
             assert goal.client is not None
             return Resolved.of_version(goal.version, alias, cache, goal.client)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -10,7 +11,16 @@ from typing import Any, Protocol, Self, cast
 
 from gateway.config import EndpointConfig
 from gateway.worker.frames import Payload
-from registry import ModelVersion, Registry, fetch_model, read_mlmodel, snapshot_directory
+from registry import (
+    ModelVersion,
+    Registry,
+    RegistryError,
+    Unavailable,
+    cached_model,
+    fetch_model,
+    read_mlmodel,
+    snapshot_directory,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +35,23 @@ class Resolved:
 
     @classmethod
     def of_version(cls, version: ModelVersion, alias: str | None, cache: Path, client: Registry) -> Self:
-        """Fetched and verified; raises what `registry.fetch_model` raises."""
-        path = fetch_model(version, cache, client)
+        """Fetched and verified; raises what `registry.fetch_model` raises.
+
+        While the registry is away, what was fetched before is taken as it was recorded with the version.
+        """
+        try:
+            path = fetch_model(version, cache, client)
+        except Unavailable:
+            with contextlib.suppress(RegistryError):
+                return cls.of_cache(version, version.digest or "", alias, cache)
+            raise
         return cls(path, version.digest or f"sha256:{path.name}", read_mlmodel(path), version, alias)
+
+    @classmethod
+    def of_cache(cls, version: ModelVersion, digest: str, alias: str | None, cache: Path) -> Self:
+        """Verified; raises what `registry.cached_model` raises."""
+        path = cached_model(cache, digest)
+        return cls(path, digest, read_mlmodel(path), version, alias)
 
     @classmethod
     def of_directory(cls, directory: Path, cache: Path) -> Self:

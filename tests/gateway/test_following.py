@@ -39,10 +39,10 @@ def model(tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def following(tmp_path):
+async def following(tmp_path, **options):
     """A follower, the task that it runs in, and the other processes; what it serves is retired in the end."""
     async with LocalRuntime(tmp_path) as runtime:
-        routing, endpoint = Routing(), Endpoint(EndpointConfig("m", Path("model")))
+        routing, endpoint = Routing(), Endpoint(EndpointConfig("m", Path("model"), **options))
         routing.members = members = SlowMembers()
         follower = Follower(endpoint, runtime, Memory(0), tmp_path, routing)
         task = asyncio.create_task(follower.run())
@@ -105,3 +105,21 @@ async def test_what_another_follows_at_once_is_remembered(tmp_path, sqlite_regis
             await asyncio.sleep(0.01)
 
     assert known_good.read(str(follower.endpoint.config.model)) == KnownGood(version, version.digest)
+
+
+async def test_what_was_put_to_sleep_wakes_without_the_registry(tmp_path, sqlite_registry):
+    """Its files are in the cache, and their digest is known: making room must not end what would have gone on."""
+    registry.log_model(behaving(1), name="m", registered_model_name="m", client=sqlite_registry)
+    version = sqlite_registry.get_model_version("m", 1)
+
+    async with following(tmp_path, keep_warm=False) as (follower, _, members):
+        members.confirmed.set_result(None)
+        follower.aim(Goal(version, client=sqlite_registry))
+        await ticks()
+        await follower.endpoint.awakened()
+        follower.put_to_sleep()
+        (tmp_path / "registry.db").rename(tmp_path / "away.db")
+
+        await follower.endpoint.awakened()
+
+        assert follower.endpoint.split is not None
