@@ -42,9 +42,10 @@ class Bell:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._wake)
 
-    async def heard(self) -> None:
-        """Return when it is rung next."""
-        await self._rung.wait()
+    @property
+    def next_ring(self) -> asyncio.Event:
+        """Set when it is rung next."""
+        return self._rung
 
     def _wake(self) -> None:
         rung, self._rung = self._rung, asyncio.Event()
@@ -77,10 +78,11 @@ class LiveStream:
         feeding: asyncio.Task[tuple[str, str]] | None = None
         try:
             cursor = given or await self._feed.recent_cursor()
+            ring = self._bell.next_ring
             yield GATEWAYS if given else f"id: {cursor}\n{GATEWAYS}"
             while not self._feed.is_stopped:
                 feeding = feeding or asyncio.create_task(self._next(cursor))
-                heard = asyncio.create_task(self._bell.heard())
+                heard = asyncio.create_task(ring.wait())
                 either: set[asyncio.Task[Any]] = {feeding, heard}
                 await asyncio.wait(either, timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
                 heard.cancel()
@@ -89,6 +91,7 @@ class LiveStream:
                     feeding = None
                     yield text
                 else:
+                    ring = self._bell.next_ring  # before they look: what comes after that, they are told again
                     yield GATEWAYS
                     await asyncio.wait({feeding}, timeout=BREATH_S)
         finally:
