@@ -23,6 +23,7 @@ log = logging.getLogger("turnout.source")
 WAIT_S = 2.0  # a wait ends at the latest then, so that a lost signal costs seconds, never correctness
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+RECENT_MOVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class _Watcher:
             return before
         if uri.alias is None:
             return Target(version)
-        return Target(version, _last_move(client, version.name, uri.alias))
+        return Target(version, _move_to(client, version, uri.alias))
 
     def _lost(self, problem: Exception) -> None:
         if str(problem) != self._problem:
@@ -148,15 +149,15 @@ class _Watcher:
         self._deliver(Sighting(datetime.now(UTC), None, problem))
 
 
-def _last_move(client: Registry, name: str, alias: str) -> AliasChange | None:
-    """None from a registry that keeps no history, as a stock MLflow server."""
+def _move_to(client: Registry, version: ModelVersion, alias: str) -> AliasChange | None:
+    """The move that led to the version; the alias may have moved on since. None where no history is kept."""
     try:
-        moves = client.get_alias_history(name, alias, max_results=1)
+        moves = client.get_alias_history(version.name, alias, max_results=RECENT_MOVES)
     except registry.Unavailable:
         raise
-    except RegistryError:
+    except RegistryError:  # a stock MLflow server
         return None
-    return moves[0] if moves else None
+    return next((each for each in moves if each.to_version == version.version), None)
 
 
 def references(models: Sequence[tuple[str, object]]) -> dict[str, ModelUri]:

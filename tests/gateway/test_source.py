@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import threading
+from queue import SimpleQueue
 
 from gateway import source
-from registry import ModelUri
+from gateway.source import _Watcher
+from registry import ModelUri, register_model
 from registry.errors import NotFound
 
 REFERENCES = {"wine": ModelUri.parse("models:/wine@champion")}
@@ -65,3 +68,39 @@ async def test_a_second_absence_is_not_paid_for_by_the_first(monkeypatch, sqlite
         await sighting(is_problem)
         async with asyncio.timeout(SOON_S):
             await sighting(is_problem)
+
+
+class MovedAtOnce:
+    """A registry whose alias moves on just after it was first resolved."""
+
+    def __init__(self, registry):
+        self._registry = registry
+        self._has_moved = False
+
+    def __getattr__(self, name):
+        return getattr(self._registry, name)
+
+    def resolve(self, uri):
+        found = self._registry.resolve(uri)
+        if not self._has_moved:
+            self._has_moved = True
+            self._registry.set_registered_model_alias("wine", "champion", 2, reason="second")
+        return found
+
+
+def test_a_version_comes_with_the_move_that_led_to_it(sqlite_registry, tmp_path):
+    """Though the alias has moved on meanwhile: who moved it and why is told of each version."""
+    (tmp_path / "MLmodel").write_text("flavors: {python_function: {}}")
+    for _ in range(2):
+        register_model(tmp_path, "wine", client=sqlite_registry)
+    sqlite_registry.set_registered_model_alias("wine", "champion", 1, reason="first")
+    sightings = SimpleQueue()
+    watcher = _Watcher(lambda: MovedAtOnce(sqlite_registry), REFERENCES, sightings.put)
+
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    seen = [sightings.get(timeout=10).targets["wine"] for _ in range(2)]
+    watcher.stop()
+    thread.join()
+
+    assert [(each.version.version, each.change.reason) for each in seen] == [("1", "first"), ("2", "second")]
