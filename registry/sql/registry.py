@@ -337,7 +337,9 @@ class SqlRegistry:
 
     def _version_by_alias(self, name: str, alias: str) -> ModelVersion:
         found = self._database.rows(aliases.VERSION_BY_ALIAS, name=name, alias=alias)
-        return as_full_version(found[0]) if found else self._database.read(aliases.read_version_by_alias, name, alias)
+        if found:
+            return as_full_version(found[0])
+        return self._database.snapshot(aliases.read_version_by_alias, name, alias)
 
 
 def _check_description(description: object) -> str | None:

@@ -17,7 +17,9 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from sqlalchemy import event
 
+from registry import register_model
 from registry.connection import connect
 from registry.errors import InvalidParameter, InvalidUri, NotFound, Unavailable
 from registry.sql.readers import Readers
@@ -391,6 +393,25 @@ def test_tf071_too_many_aliases(sqlite_registry, path):
         sqlite_registry.set_registered_model_alias("wine", "one-more", 1)
 
     assert len(sqlite_registry.get_registered_model("wine").aliases) == 1000
+
+
+def test_the_latest_is_read_at_one_moment(sqlite_registry, tmp_path):
+    """Another process deletes it between the look for its number and the look at it."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {python_function: {}}")
+    for _ in range(2):
+        register_model(tmp_path / "model", "wine", client=sqlite_registry)
+    engine = sqlite_registry._database._backend.engine()
+
+    with connect(sqlite_registry.uri) as other:
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def delete_it(_connection, _cursor, statement, *_):
+            if "max(" in statement:
+                with suppress(Unavailable):  # where readers hold up writers
+                    other.delete_model_version("wine", 2)
+
+        assert sqlite_registry.get_model_version_by_alias("wine", "latest").version == "2"
 
 
 def test_deleting_forgets_unused_manifests(sqlite_registry, path):
