@@ -109,6 +109,8 @@ class Follower:
 
     def note(self, failure: Failure) -> None:
         """Keep why a look or a load came to nothing, and log it once."""
+        if self.goal is None:
+            self.endpoint.came_to_nothing()
         before = self.endpoint.last_error
         if before is not None and (before.message, before.version, failure.retry_in_s) == (failure.message, None, None):
             return  # still the same, since then
@@ -122,7 +124,7 @@ class Follower:
         """Follow the goal until cancelled."""
         retry = FIRST_RETRY_S
         while True:
-            if self.endpoint.is_asleep and self.endpoint.is_awaited:
+            if self.goal is not None and self.endpoint.is_asleep and self.endpoint.is_awaited:
                 self._changed.set()  # it was put to sleep, and asked for, before the work on it was over
             await self._changed.wait()
             self._changed.clear()

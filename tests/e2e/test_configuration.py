@@ -180,3 +180,16 @@ def test_another_registry_is_reported_to(configured, tmp_path):
         )
 
     assert [each["name"] for each in gateways[0]["endpoints"]] == ["m"]
+
+
+def test_a_sleeping_endpoint_is_pointed_at_nothing(configured):
+    """Who asks for it hears why it does not wake, and the gateway goes on."""
+    start, write = configured
+    gateway = start(ONE + "keep_warm = false\n")
+
+    write(ONE.replace("m@champion", "m@nobody") + "keep_warm = false\n")
+    eventually(lambda: gateway.status()["alias"] == "nobody", "the file is taken over")
+    answer = gateway.ask()
+
+    assert answer.status_code == 503
+    assert "has no alias 'nobody'" in answer.json()["message"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,4 +123,20 @@ async def test_what_was_put_to_sleep_wakes_without_the_registry(tmp_path, sqlite
 
         await follower.endpoint.awakened()
 
+        assert follower.endpoint.split is not None
+
+
+async def test_a_request_for_a_sleeping_endpoint_waits_until_there_is_a_goal(tmp_path, model):
+    """Another model was named for it, and nobody has looked yet what that is."""
+    async with following(tmp_path, keep_warm=False) as (follower, _, members):
+        members.confirmed.set_result(None)
+        follower.aim(model)
+        await ticks()
+        follower.reconfigure(replace(follower.endpoint.config, model=Path("another")))
+
+        waiting = asyncio.create_task(follower.endpoint.awakened())
+        await ticks()
+        follower.aim(model)
+
+        await waiting
         assert follower.endpoint.split is not None
