@@ -59,7 +59,7 @@ class Memory:
         self.put_to_sleep = 0  # how many, since the start
         self._sleepers: dict[str, Sleeper] = {}
         self._sizes: dict[str, int] = {}  # as last measured, also of those that sleep
-        self._expected: dict[str, int] = {}  # of those that are being loaded
+        self._expected: dict[Endpoint, int] = {}  # of those that are being loaded, of which two may have one name
         self._loads = asyncio.Semaphore(LOADS_AT_ONCE)
 
     def add(self, sleeper: Sleeper) -> None:
@@ -83,13 +83,13 @@ class Memory:
             yield
             return
         async with self._loads:
-            self._expected[endpoint.name] = self._guess(endpoint.name)
+            self._expected[endpoint] = self._guess(endpoint.name)
             self._make_room()
             try:
                 yield
                 await self._measure(endpoint)
             finally:
-                del self._expected[endpoint.name]
+                del self._expected[endpoint]
         self._make_room()
 
     async def watch(self) -> None:
@@ -116,7 +116,7 @@ class Memory:
         for name, sleeper in self._sleepers.items():
             endpoint = sleeper.endpoint
             if endpoint.split is not None:
-                may_go = endpoint.is_idle and not endpoint.config.keep_warm and name not in self._expected
+                may_go = endpoint.is_idle and not endpoint.config.keep_warm and endpoint not in self._expected
                 yield Occupant(name, self._sizes.get(name, 0), endpoint.last_used_s, may_go)
 
     def _make_room(self) -> None:

@@ -1,9 +1,14 @@
 """Which models go to sleep when memory is short."""
 
+import contextlib
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.memory import Occupant, to_put_to_sleep
+from gateway.config import EndpointConfig
+from gateway.endpoints import Endpoint
+from gateway.memory import Memory, Occupant, to_put_to_sleep
 
 OCCUPANTS = st.lists(
     st.builds(Occupant, st.uuids().map(str), st.integers(0, 100), st.floats(0, 100), st.booleans()),
@@ -40,3 +45,15 @@ def test_what_stays_is_within_the_limit_or_may_not_go(occupants, limit):
         last = next(each for each in gone if each.name == going[-1])
         assert sum(each.size for each in staying) + last.size > limit
         assert all(each.last_used_s >= last.last_used_s for each in staying if each.may_go)
+
+
+def endpoint(name):
+    return Endpoint(EndpointConfig(name, Path("model"), keep_warm=False))
+
+
+async def test_an_endpoint_may_come_again_before_the_one_before_has_gone():
+    """A configuration file took it out and brought it back while it was being loaded."""
+    memory = Memory(1)
+
+    async with contextlib.AsyncExitStack() as again, memory.loading(endpoint("m")):
+        await again.enter_async_context(memory.loading(endpoint("m")))
