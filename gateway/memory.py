@@ -120,6 +120,8 @@ class Memory:
                 yield Occupant(name, self._sizes.get(name, 0), endpoint.last_used_s, may_go)
 
     def _make_room(self) -> None:
+        if not self.limit_bytes:
+            return
         room = self.limit_bytes - sum(self._expected.values())
         for name in list(to_put_to_sleep(self._occupants(), room)):
             self.put_to_sleep += 1

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.config import EndpointConfig
 from gateway.endpoints import Endpoint
 from gateway.memory import Memory, Occupant, to_put_to_sleep
+from gateway.split import Split
 
 OCCUPANTS = st.lists(
     st.builds(Occupant, st.uuids().map(str), st.integers(0, 100), st.floats(0, 100), st.booleans()),
@@ -57,3 +59,18 @@ async def test_an_endpoint_may_come_again_before_the_one_before_has_gone():
 
     async with contextlib.AsyncExitStack() as again, memory.loading(endpoint("m")):
         await again.enter_async_context(memory.loading(endpoint("m")))
+
+
+async def test_a_limit_that_is_lifted_during_a_load_puts_nobody_to_sleep():
+    """There is room for all then."""
+    memory, idle, asleep = Memory(10), endpoint("idle"), []
+    replica = SimpleNamespace(memory_bytes=lambda: 1)
+    idle.split = Split(SimpleNamespace(leases=0, replicas_up=(replica,)))
+    memory.add(SimpleNamespace(endpoint=idle, put_to_sleep=lambda: asleep.append(idle)))
+    async with memory.loading(idle):
+        pass
+
+    async with memory.loading(endpoint("m")):
+        memory.limit_bytes = 0
+
+    assert asleep == []
