@@ -61,9 +61,12 @@ class Reconciler:
 
     def reconfigure(self, settings: Settings) -> None:
         """Go on by other settings: endpoints come, go and change, and nothing that stays loses a request."""
+        is_same_question = _question(settings) == _question(self.settings)
+        self._take(settings)
+        if is_same_question:
+            return
         if self._looking is not None:
             self._looking.cancel()  # at once: what it sees from here on is an answer to another question
-        self._take(settings)
         self._reconfigured.set()
 
     async def retire_all(self) -> None:
@@ -167,3 +170,9 @@ class Reconciler:
                 )
                 endpoint.stale = True
                 follower.aim(Goal(good.version, digest=good.digest))
+
+
+def _question(settings: Settings) -> object:
+    """What is asked of which registry."""
+    models = {each.name: each.model for each in settings.endpoints}
+    return settings.registry_uri, settings.poll_interval_s, models
