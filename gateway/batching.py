@@ -29,11 +29,22 @@ class _Waiting:
 class _Batch:
     """Requests that are on their way as one call."""
 
-    __slots__ = ("members", "task")
+    __slots__ = ("is_begun", "members", "task")
 
     def __init__(self, members: list[_Waiting]) -> None:
         self.members = members
         self.task: asyncio.Task[None] | None = None
+        self.is_begun = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(each.answer.done() for each in self.members)
+
+    def give_up(self) -> None:
+        # A task that is cancelled before its first step never takes one: its place among the calls would stay taken.
+        if self.is_begun and self.task is not None:
+            self.task.cancel()
 
 
 class Batcher:
@@ -139,8 +150,10 @@ class Batcher:
         return taken
 
     async def _run(self, batch: _Batch) -> None:
+        batch.is_begun = True
         try:
-            await self._answer(batch.members)
+            if not batch.is_left:
+                await self._answer(batch.members)
         except asyncio.CancelledError:
             raise  # nobody waits any more
         except Exception as problem:  # it is everybody's
@@ -182,8 +195,8 @@ class Batcher:
             self.waiting -= 1
             if not group:
                 del self._groups[key]
-        elif mine.batch.task is not None and all(each.answer.done() for each in mine.batch.members):
-            mine.batch.task.cancel()
+        elif mine.batch.is_left:
+            mine.batch.give_up()
 
 
 def _run_out(answer: asyncio.Future[Payload]) -> None:

@@ -210,6 +210,28 @@ def test_who_leaves_is_not_worked_for():
     run(scenario)
 
 
+def test_all_leave_at_the_moment_at_which_it_is_their_turn():
+    """Nothing is called for them, and whoever comes next is answered."""
+
+    async def scenario():
+        model = Model()
+        batcher = Batcher(model, lambda: 1, max_rows=2)
+        first = ask(batcher, 0.0)
+        await calm()
+        leaving = [ask(batcher, each) for each in (1.0, 2.0)]
+        await calm()
+        model.let()
+        for each in leaving:
+            each.cancel()
+        await calm()
+        assert (batcher.is_free, values(await first)) == (True, [0.0])
+        model.let()
+        assert values(await ask(batcher, 3.0)) == [6.0]
+        assert model.calls == [[0.0], [3.0]]
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("max_rows", [2, 100])
 def test_waiting_for_company(max_rows):
     """With a wait, a request goes when there are rows enough, or when it has waited so long."""
