@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from gateway.endpoints import Endpoint
 from gateway.ingress.line import Line, Message
 from gateway.servable import Servable
+from gateway.worker.lifetime import ending
 
 Heard = Callable[["MemberProcess", Message, bytes], None]
 
@@ -110,7 +110,7 @@ class MemberProcess:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         status = self._process.wait()
-        self.how = f"exited with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        self.how = ending(status)
         self.is_serving = False
         self.ended.set()
         if self._line is not None:

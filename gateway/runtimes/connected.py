@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,6 +14,7 @@ from gateway.runtimes.base import Proven, Resolved
 from gateway.runtimes.timings import Timings
 from gateway.worker import frames
 from gateway.worker.frames import Payload
+from gateway.worker.lifetime import ending
 from gateway.worker.timecard import Timecard
 
 BATCH_TAG = "turnout.batch"
@@ -301,8 +301,4 @@ def _joins(resolved: Resolved, config: EndpointConfig) -> str:
 
 
 def _phrase(status: int) -> str:
-    if status == OUT_OF_MEMORY_STATUS:
-        return "ran out of memory"
-    if status >= 0:
-        return f"exited with status {status}"
-    return f"was killed by {signal.Signals(-status).name}"
+    return "ran out of memory" if status == OUT_OF_MEMORY_STATUS else ending(status)

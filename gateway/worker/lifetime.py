@@ -56,6 +56,16 @@ def give_way(on_idle_cores: bool) -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
 
 
+def ending(status: int) -> str:
+    """How a process ended that had that exit status, as a phrase; negative is a signal, which may have no name."""
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
 def end_quietly() -> None:
     """Let every prediction go before this process's end: the kernel takes milliseconds to give its memory back."""
     os.setpriority(os.PRIO_PROCESS, 0, ENDING_NICENESS)

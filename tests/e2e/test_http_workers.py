@@ -161,6 +161,21 @@ def test_a_member_that_is_killed_is_replaced(client, add, gateway):
     assert list(answers.values()) == [(200, "2", {"predictions": [2]})] * COUNT
 
 
+def test_a_signal_that_has_no_name_ends_a_process_like_any_other(gateway):
+    """A real-time signal to a member, or to a replica: what it ended is replaced, and the log names it by number."""
+    number = signal.SIGRTMIN + 3
+    _, victim, *_ = workers(gateway)
+    (replica,) = gateway.replicas()
+
+    os.kill(victim, number)
+    eventually(lambda: victim not in workers(gateway), "the leader sees that it is gone")
+    all_serve(gateway)
+    os.kill(replica.pid, number)
+
+    eventually(lambda: gateway.ask().status_code == 200 and gateway.replicas() != [replica], "it is replaced")
+    assert gateway.log().count(f"was killed by signal {number}") >= 2
+
+
 def test_a_member_that_hangs_holds_up_no_change(client, add, gateway):
     """It does not confirm, so it is ended, and the version is served by all that are left, and by the next."""
     add(behaving(2))
