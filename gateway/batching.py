@@ -100,6 +100,10 @@ class Batcher:
         finally:
             alarm.cancel()
 
+    def look_again(self) -> None:
+        """There are more slots than before."""
+        self._start()
+
     async def _at_once(self, payload: Payload, until_s: float) -> Payload:
         """Nobody waits, and there is room: no task, no other turn of the loop."""
         self._running += 1

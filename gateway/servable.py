@@ -292,6 +292,8 @@ class Servable:
                 self.replicas_changed()
                 for _ in range(replica.room):
                     self._line.advance()
+                if self._batcher is not None:
+                    self._batcher.look_again()
             born = loop.time()
             how = await replica.closed()
             self._replicas.remove(replica)

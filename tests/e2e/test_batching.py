@@ -1,5 +1,8 @@
 """Requests joined by a real gateway: the same answers, one bad request alone, and `/status` that says which way."""
 
+import os
+import re
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -119,6 +122,39 @@ def test_a_replica_that_is_replaced_proves_again(served):
         FOREST.predict(DATA.iloc[at : at + 1]).tolist() for at in range(8)
     ]
     eventually(lambda: gateway.log().count("equal") >= 2, "a second proof in the log")
+
+
+class Pausing(registry.PythonModel):
+    """Stands still where `a` is 25, and prints where."""
+
+    def predict(self, context, model_input, params=None):
+        import os
+        import time
+
+        if (model_input["a"] == 25).any():
+            print("stands still in", os.getpid())
+            time.sleep(25)
+        return model_input["b"].to_numpy()
+
+
+def test_whoever_waits_goes_to_a_replica_that_is_up_again(served):
+    """Though the other one is at work for long, and nobody else comes."""
+    gateway, row = served(Pausing(), "--replicas", "2", "--batch", "on")
+    assert row["path"].endswith("+batch")
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(gateway.client.post, "/invocations", json=body(DATA.head(1).assign(a=25.0)))
+        busy = int(eventually(lambda: re.search(r"stands still in (\d+)", gateway.log()), "one is at work")[1])
+        for _ in range(4):  # so often that there is a pause before the next is brought up
+            (idle,) = eventually(lambda: [each for each in gateway.replicas() if each.pid != busy], "the other is up")
+            idle.kill()
+            idle.wait(30)
+        eventually(lambda: gateway.status()["versions"][0]["replicas"] == 1, "the gateway knows")
+
+        answer = gateway.client.post("/invocations", json=body(DATA.head(1)))
+
+        assert answer.json() == {"predictions": DATA["b"].head(1).tolist()}
+        assert not slow.done()
+        os.kill(busy, signal.SIGKILL)
 
 
 def test_told_not_to(served):
