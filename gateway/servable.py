@@ -11,7 +11,7 @@ from typing import Self
 from gateway.batching import Batcher
 from gateway.config import EndpointConfig
 from gateway.deadlines import Deadline
-from gateway.errors import GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
+from gateway.errors import BadRequest, GatewayError, LoadFailed, NotReady, Overloaded, ReplicaDied
 from gateway.leases import Leases
 from gateway.line import Line
 from gateway.runtimes.base import Place, Replica, Resolved, Runtime
@@ -167,14 +167,15 @@ class Servable:
     async def predict(self, payload: Payload, own: Deadline | None = None) -> Payload:
         """The model's answer.
 
-        Raises `ModelError` as the model refused, `Overloaded` when the line is full or longer than the caller has
-        time, `NotReady` while no replica is up for longer than a restart, `ReplicaDied` when the one that worked on it
-        died, `DeadlineExceeded` at the caller's *own* deadline or after `predict_timeout`, whichever comes first. A
-        replica that works on one request for a whole `predict_timeout` is replaced.
+        Raises `ModelError` as the model refused, `BadRequest` for what no replica can be sent, `Overloaded` when the
+        line is full or longer than the caller has time, `NotReady` while no replica is up for longer than a restart,
+        `ReplicaDied` when the one that worked on it died, `DeadlineExceeded` at the caller's *own* deadline or after
+        `predict_timeout`, whichever comes first. A replica that works on one request for a whole `predict_timeout` is
+        replaced.
         """
-        key = None if self._batcher is None else parts.key(payload.meta)
         deadline = self._deadline(own)
         try:
+            key = None if self._batcher is None else parts.key(payload.meta)
             if self._batcher is None or key is None:
                 async with asyncio.timeout_at(deadline.at_s):
                     return await self._call(payload, deadline.at_s)
@@ -183,6 +184,8 @@ class Servable:
             return await self._batcher.predict(key, payload, deadline.at_s)
         except TimeoutError:
             raise deadline.exceeded(self._did_not_answer()) from None
+        except RecursionError:  # read a few frames further up the stack, where there was just room for it
+            raise BadRequest("the request's params are nested too deeply") from None
 
     def _deadline(self, own: Deadline | None) -> Deadline:
         now_s, limit_s = asyncio.get_running_loop().time(), self.config.predict_timeout_s

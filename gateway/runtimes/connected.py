@@ -154,15 +154,21 @@ class LocalReplica(asyncio.Protocol):
             raise ReplicaDied(self._last_words(), started=False)
         self._last_id += 1
         identity = self._last_id
+        order = {"op": "predict", "id": identity, "until": until_s, "meta": payload.meta}
+        if payload.timings:
+            order["timed"] = True
+        try:
+            frame = frames.encode(order, payload.buffers)
+        except Exception:
+            self.freed()  # the room that this one does not take
+            raise
         answer: asyncio.Future[Payload] = self._loop.create_future()
         if not self._unanswered:
             self._working_since = self._loop.time()
         self._unanswered[identity] = answer
-        order = {"op": "predict", "id": identity, "until": until_s, "meta": payload.meta}
         if payload.timings:
-            order["timed"] = True
             self._timings.sent(identity, payload.timings)
-        self._transport.write(frames.encode(order, payload.buffers))
+        self._transport.write(frame)
         try:
             return await answer
         except asyncio.CancelledError:

@@ -1,14 +1,18 @@
 """Hard cases that reviews found: each held up, killed or misled a gateway once."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import pandas
 import psutil
 import pytest
 
+import registry
 from tests.e2e.gateways import behaving, eventually
 
 
@@ -221,3 +225,42 @@ def _ignore(work):
         work()
     except Exception as problem:
         print("ignored:", problem)
+
+
+V2_INPUT = {"name": "do", "shape": [1], "datatype": "BYTES", "data": ["nothing"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "body"),
+    [
+        ("/invocations", "params", {"dataframe_records": [{"do": "nothing"}]}),
+        ("/v2/models/m/infer", "parameters", {"inputs": [V2_INPUT]}),
+    ],
+)
+def test_params_of_any_depth_take_nobodys_place(client, add, serve, path, name, body):
+    """They are refused, also where they can just be read and not be passed on, and who waits behind is answered."""
+    example = pandas.DataFrame({"do": ["nothing"]})
+    signature = registry.infer_signature(example, [1], params={"k": "x"})
+    client.set_registered_model_alias("m", "champion", add(behaving(1), signature=signature))
+    gateway = serve("--batch", "off").ready()
+
+    def nested(depth):
+        text = json.dumps(body)[:-1] + f', "{name}": {{"k": {"[" * depth}{"]" * depth}}}}}'
+        return gateway.client.post(path, content=text, headers={"content-type": "application/json"}, timeout=20)
+
+    def are_waiting(count):
+        return f'turnout_requests_waiting{{endpoint="m"}} {count:.1f}' in gateway.client.get("/metrics").text
+
+    answers = {depth: nested(depth) for depth in range(900, 1000)}
+    assert {each.status_code for each in answers.values()} == {400}
+    too_deep = next(depth for depth, each in answers.items() if "params are nested too deeply" in each.text)
+    gateway.ask("sleep 0.5")  # of a slow model none is on the way to the replica before its turn
+    with ThreadPoolExecutor(3) as threads:
+        slow = threads.submit(gateway.ask, "sleep 2")
+        eventually(lambda: gateway.log().count("the model sleeps") == 2, "the replica is busy")
+        refused = threads.submit(nested, too_deep)
+        eventually(lambda: are_waiting(1), "it waits")
+        behind = threads.submit(gateway.ask)
+        eventually(lambda: are_waiting(2), "another one waits behind it")
+
+    assert [each.result().status_code for each in (slow, refused, behind)] == [200, 400, 200]
