@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.config import EndpointConfig
@@ -173,6 +173,13 @@ class Endpoint:
         """What was to be loaded was not: who waits hears of it."""
         self.is_asleep = False
         self._tell()
+
+    def close(self) -> Split[Servable] | None:
+        """It is configured no more: what it served is given back, and who waits or is on the way to it hears so."""
+        split, self.split = self.split, None
+        self.last_error = Failure(None, "it is not configured any more", datetime.now(UTC))
+        self.came_to_nothing()
+        return split
 
     def _tell(self) -> None:
         for each in self._awaiting:

@@ -141,8 +141,8 @@ class Follower:
                 retry = await self._pause(pause, retry)
 
     async def retire(self) -> None:
-        """Drain and close everything that serves."""
-        split = self.endpoint.split
+        """Drain and close everything that serves, and the endpoint with it."""
+        split = self.endpoint.close()
         serving = [] if split is None else [servable.retire() for servable, _, _ in split.shares()]
         await asyncio.gather(*serving, *self._following_up)
 

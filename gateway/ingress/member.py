@@ -133,7 +133,7 @@ class Member:
         self._endpoints.replace(wanted)
         for endpoint in known.values():
             self._wakers.pop(endpoint.name).cancel()
-            self._leave(endpoint.split)
+            self._leave(endpoint.close())
 
     def _new(self, endpoint: Endpoint) -> Endpoint:
         endpoint.is_asleep = True  # the leader knows better, and is asked when a request waits

@@ -1,6 +1,8 @@
 """The configuration file: what changes in it takes effect while requests go on."""
 
 import contextlib
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,6 +52,43 @@ def test_endpoints_come_and_go_with_the_file(configured):
     assert clients.wrong == []
     assert gone.status_code == 404
     assert "there is: m" in gone.json()["message"]
+
+
+@pytest.mark.parametrize("http_workers", [1, 2])
+def test_whoever_waits_for_an_endpoint_that_is_taken_out_hears_so(configured, add, http_workers):
+    """Its model is still being loaded, and will not be: nobody waits for that until a time-out."""
+    start, write = configured
+    add(behaving(2, on_load="hang"))
+    rest = ONE + f"[server]\nhttp_workers = {http_workers}\n"
+    gateway = start(rest + '[endpoints.slow]\nmodel = "models:/m/2"\nkeep_warm = false\n')
+    eventually(lambda: len(gateway.client.get("/status").json()["http_workers"]) == http_workers, "all take requests")
+    with ThreadPoolExecutor(12) as threads:
+        asked = [threads.submit(gateway.ask, path="/endpoints/slow/invocations", timeout=30) for _ in range(12)]
+        eventually(lambda: '"state":"loading"' in gateway.client.get("/status").text, "it is being loaded")
+
+        write(rest)
+
+        answers = [each.result() for each in asked]
+    assert {each.status_code for each in answers} <= {503, 404}
+    assert any("it is not configured any more" in each.text for each in answers)
+
+
+def test_a_body_that_is_sent_while_its_endpoint_is_taken_out_is_answered(configured):
+    """The version that would have answered it is closed; the client hears at once that there is none."""
+    start, write = configured
+    gateway = start(TWO)
+    head = b"POST /endpoints/fixed/invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    body = b'{"dataframe_records": [{"do": "nothing"}]}'
+    url = gateway.client.base_url
+    with socket.create_connection((url.host, url.port), timeout=15) as client:
+        client.sendall(head + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # from here on its endpoint is known
+
+        write(ONE)
+        eventually(lambda: len(gateway.replicas()) == 1, "its process is gone")
+        client.sendall(body)
+
+        assert client.recv(1000).startswith(b"HTTP/1.1 503")
 
 
 def test_an_endpoint_is_changed_without_losing_a_request(configured):
