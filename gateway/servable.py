@@ -249,7 +249,7 @@ class Servable:
         self._refuse_what_cannot_be_done(until_s)
         await self._line.wait()
         while (free := self._free_replica()) is None:
-            if not self._replicas and self._pausing:
+            if self.trouble is not None:
                 raise NotReady(self._nothing_is_up())
             await self._line.wait(in_front=True)  # somebody was quicker; the place is kept
         return free
@@ -268,7 +268,7 @@ class Servable:
 
         *left_s* is the time that it has. None: it may wait.
         """
-        if not self._replicas and self._pausing:
+        if self.trouble is not None:
             return NotReady(self._nothing_is_up())
         waiting, of_queue = self.waiting, self.config.max_queue
         calls = len(self._line) + (0 if self._batcher is None else self._batcher.calls)
@@ -304,6 +304,7 @@ class Servable:
             deaths = 1 if loop.time() - born > LONGEST_PAUSE_S else deaths + 1
             self.last_end = how
             self.last_error = f"a replica of version {self.resolved.label} {how}"
+            self._tell_of_trouble()  # which the lender may have told before
             if not self._is_lent:
                 log.warning("%s; bringing up another", self.last_error, extra=self._labels())
             self.replicas_changed()
@@ -323,7 +324,7 @@ class Servable:
         self._pausing += 1
         self.replicas_changed()
         try:
-            self._line.advance_all()  # they hear at once that it takes longer
+            self._tell_of_trouble()
             await asyncio.sleep(seconds)
         finally:
             self._pausing -= 1
@@ -332,14 +333,20 @@ class Servable:
     @property
     def trouble(self) -> str | None:
         """Why no replica is up, and none will be for a while."""
-        return self.last_error if self._pausing and not self._replicas else None
+        all_pause = self._pausing == len(self._keepers)
+        return self.last_error if all_pause and not self._replicas else None
 
     @trouble.setter
     def trouble(self, why: str | None) -> None:
         """As the process says that lends the replicas."""
-        self._pausing = 0 if why is None else 1
+        self._pausing = 0 if why is None else len(self._keepers)
         if why is not None:
             self.last_error = why
+            self._tell_of_trouble()
+
+    def _tell_of_trouble(self) -> None:
+        """Who waits hears at once that it takes longer; while another replica is up, they keep their order."""
+        if self.trouble is not None:
             self._line.advance_all()
 
     # Proving: what one replica finds holds for the version, for all have the same files.

@@ -164,6 +164,7 @@ class Member:
         place = self._places[identity] = SharedPlace(row["environment"], f"{config.name} version {resolved.label}", end)
         servable = self._servables[identity] = Servable.lent(place, resolved, config)
         place.lend(row["replicas"], "is gone")
+        servable.trouble = row["trouble"]
         await place.tried()
         return servable
 

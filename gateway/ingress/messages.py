@@ -50,7 +50,7 @@ def settings_from(row: Json) -> Settings:
 
 
 def servable_as_json(identity: int, servable: Servable) -> Json:
-    """A version and the replicas that are up."""
+    """A version and the replicas that are up, or why none is."""
     resolved = servable.resolved
     return {
         "id": identity,
@@ -64,6 +64,7 @@ def servable_as_json(identity: int, servable: Servable) -> Json:
             "alias": resolved.alias,
         },
         "replicas": addresses(servable),
+        "trouble": servable.trouble,
     }
 
 

@@ -50,7 +50,18 @@ async def test_a_version_comes_through_as_it_is(version):
     row = through_json(messages.servable_as_json(7, servable))
 
     assert messages.version_from(row) == (resolved, CONFIG)
-    assert (row["id"], row["environment"], row["replicas"]) == (7, "local", [])
+    assert (row["id"], row["environment"], row["replicas"], row["trouble"]) == (7, "local", [], None)
+
+
+async def test_a_process_that_comes_later_hears_what_the_others_were_told(tmp_path):
+    """That no replica is up, and why; so nobody waits there either."""
+    servable = Servable.lent(SharedPlace("local", "wine", lambda *_: None), Resolved(tmp_path, "sha256:12", {}), CONFIG)
+    servable.trouble = "a replica of version 3 ran out of memory"
+
+    row = through_json(messages.servable_as_json(7, servable))
+    await servable.abandon()
+
+    assert row["trouble"] == "a replica of version 3 ran out of memory"
 
 
 async def test_what_members_count_is_added_to_what_the_leader_counts():

@@ -10,11 +10,12 @@ from sklearn.linear_model import LinearRegression
 
 import registry
 from gateway.config import EndpointConfig
-from gateway.errors import ModelError, ReplicaDied
+from gateway.errors import ModelError, NotReady, ReplicaDied
 from gateway.runtimes.base import Resolved
 from gateway.runtimes.connected import OVERRAN
 from gateway.runtimes.local import LocalRuntime
 from gateway.runtimes.shared import SharedPlace
+from gateway.servable import Servable
 from gateway.worker.frames import Payload, Timing
 from tests.e2e.gateways import behaving
 
@@ -155,6 +156,32 @@ def test_only_the_request_that_it_worked_on_counts_as_begun(shared):
     assert [type(each) for each in outcomes] == [ReplicaDied] * 2
     assert [each.started for each in outcomes] == [True, False]
     assert "was ended for a test" in str(outcomes[1])
+
+
+def test_whoever_waits_is_told_when_nothing_will_be_up_for_a_while(shared, tmp_path):
+    """As the lender says it in one breath: that the last replica has ended, and that there is a pause."""
+
+    async def scenario(replica, others, accused):
+        resolved = Resolved(tmp_path, "sha256:0", {})
+        servable = Servable.lent(others[0], resolved, EndpointConfig("m", tmp_path))
+        await others[0].tried()
+        asked = [asyncio.create_task(servable.predict(payload("sleep 30"))) for _ in range(4)]
+        while servable.waiting < 2:
+            await asyncio.sleep(0)
+        replica.accuse("was ended for a test", 0.0)
+        how = await replica.closed()
+
+        others[0].lend([], how)
+        servable.trouble = how
+
+        outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+        await servable.abandon()
+        return outcomes
+
+    outcomes = shared(behaving(1), scenario)
+
+    assert [type(each) for each in outcomes[-2:]] == [NotReady] * 2
+    assert "was ended for a test" in str(outcomes[-1])
 
 
 def test_the_replicas_own_word_decides_on_an_overrun(shared):
