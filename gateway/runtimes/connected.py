@@ -197,11 +197,12 @@ class LocalReplica(asyncio.Protocol):
             self.given_up(limit_s)  # for what came to the front meanwhile
 
     def _worked_s(self) -> float:
-        """For how long it has been at the call that it is at."""
-        if self._process.timecard is None:
-            return self._loop.time() - self._working_since
-        since_s, _ = self._process.timecard.read()
-        return self._loop.time() - since_s if since_s else 0.0
+        """For how long it has been at the call that it is at, or at none, although it was sent one."""
+        since_s = self._working_since
+        if self._process.timecard is not None:
+            noted_s, _ = self._process.timecard.read()
+            since_s = noted_s if noted_s > 0 else max(since_s, -noted_s)
+        return self._loop.time() - since_s
 
     def _may_have_begun(self) -> bool:
         """Whether it can be that it worked on what it was sent from here when it ended."""

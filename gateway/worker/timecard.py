@@ -31,9 +31,12 @@ class Timecard:
 
     def end(self) -> None:
         """The call is over; for whom it was stands until the next."""
-        SINCE.pack_into(self._record, 0, 0.0)
+        SINCE.pack_into(self._record, 0, -time.monotonic())
 
     def read(self) -> Tuple[float, int]:
-        """When the call that is under way began, on the machine's monotonic clock, or 0; and the last caller."""
+        """When the call that is under way began, on the machine's monotonic clock; and the last caller.
+
+        Between two calls it is when the last one ended, as a negative number, or 0 before the first.
+        """
         since_s, caller = RECORD.unpack_from(self._record, 0)
         return since_s, caller

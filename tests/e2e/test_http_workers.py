@@ -265,6 +265,20 @@ def test_an_overrun_in_any_process_is_answered_504_and_the_replica_replaced(cham
     assert "overran its predict_timeout" in gateway.log()
 
 
+def test_a_replica_that_stands_still_between_two_requests_is_replaced(champion, serve):
+    """It has been sent one and does not begin it: that is an overrun too, whichever process it was sent from."""
+    gateway = all_serve(serve("--http-workers", str(COUNT), "--predict-timeout", "2s").ready())
+    with ExitStack() as stack:
+        for each in one_each(gateway, stack).values():
+            (before,) = eventually(lambda each=each: (found := each.ask("pid"))[0] == 200 and found, "an answer")[2][
+                "predictions"
+            ]
+            os.kill(before, signal.SIGSTOP)
+
+            assert each.ask()[0] == 504
+            eventually(lambda before=before: not psutil.pid_exists(before), "it is ended")
+
+
 def test_waiting_behind_others_is_no_overrun(champion, serve):
     """A request that waited for its whole time behind other processes' is answered 504, and the replica stays."""
     gateway = all_serve(serve("--http-workers", str(COUNT), "--predict-timeout", "3s").ready())

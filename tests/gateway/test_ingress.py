@@ -106,7 +106,7 @@ async def test_a_version_stays_open_until_its_last_holder_lets_go(tmp_path):
 
 
 def test_a_timecard_says_since_when_and_for_whom(tmp_path):
-    """As another process reads it; after the call, for whom the last one was."""
+    """As another process reads it; after the call, since when there is none, and for whom the last one was."""
     written = Timecard(str(tmp_path / "card"), is_new=True)
     read = Timecard(str(tmp_path / "card"))
     before_s = time.monotonic()
@@ -117,7 +117,9 @@ def test_a_timecard_says_since_when_and_for_whom(tmp_path):
 
     assert before_s <= during[0] <= time.monotonic()
     assert during[1] == 4711
-    assert read.read() == (0.0, 4711)
+    ended_s, caller = read.read()
+    assert during[0] <= -ended_s <= time.monotonic()
+    assert caller == 4711
 
 
 def test_a_timecard_that_nobody_writes_is_not_made_up(tmp_path):
