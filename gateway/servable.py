@@ -200,8 +200,10 @@ class Servable:
 
     async def _call(self, payload: Payload, until_s: float) -> Payload:
         """One call of one replica, and of another one if the first dies before it has begun."""
+        was_sent = False
         while True:
-            replica = await self._next_replica(until_s)
+            replica = await self._next_replica(until_s, was_sent)
+            was_sent = True
             self.calls += 1
             try:
                 return await replica.predict(payload, until_s)
@@ -242,16 +244,17 @@ class Servable:
 
     # Waiting for room
 
-    async def _next_replica(self, until_s: float) -> Replica:
-        free = self._free_replica()
-        if free is not None and not self._line:  # whoever comes new goes behind those who wait
-            return free
-        self._refuse_what_cannot_be_done(until_s)
-        await self._line.wait()
+    async def _next_replica(self, until_s: float, was_sent: bool) -> Replica:
+        if not was_sent:  # whoever comes new goes behind those who wait
+            free = self._free_replica()
+            if free is not None and not self._line:
+                return free
+            self._refuse_what_cannot_be_done(until_s)
+            await self._line.wait()
         while (free := self._free_replica()) is None:
             if self.trouble is not None:
                 raise NotReady(self._nothing_is_up())
-            await self._line.wait(in_front=True)  # somebody was quicker; the place is kept
+            await self._line.wait(in_front=True)  # somebody was quicker, or the replica died: the place is kept
         return free
 
     def _free_replica(self) -> Replica | None:

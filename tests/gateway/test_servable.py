@@ -132,3 +132,26 @@ async def test_whoever_comes_while_only_one_of_several_is_down_for_long_may_wait
 
     assert await asked == Payload({})
     await servable.abandon()
+
+
+async def test_what_was_on_its_way_to_a_replica_that_dies_goes_to_the_next_before_those_who_wait():
+    """It has its place already: a line that is full by now is no reason to refuse it."""
+    one, next_one = Process(4), Process(4)
+    place = Processes(one)
+    servable = await place.serve(max_queue=1)
+    asked = ask(servable, *"abcde")
+    await calm()
+    assert servable.waiting == 1
+
+    one.die()
+    await calm()
+    place.next.put_nowait(next_one)
+    await calm()
+    for _ in range(4):
+        next_one.answer()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    await servable.abandon()
+
+    assert [isinstance(each, ReplicaDied) for each in outcomes] == [True, False, False, False, False]
+    assert outcomes[1:] == [Payload({})] * 4
+    assert next_one.asked[3] == "e"
