@@ -12,6 +12,7 @@ class Line:
 
     def __init__(self) -> None:
         self._turns: deque[asyncio.Future[None]] = deque()
+        self.called = 0  # those whose turn it is, and who have not gone on yet
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -32,8 +33,10 @@ class Line:
             with contextlib.suppress(ValueError):
                 self._turns.remove(turn)
             if turn.done() and not turn.cancelled():
+                self.called -= 1
                 self.advance()
             raise
+        self.called -= 1
 
     def advance(self) -> None:
         """It is the turn of the first."""
@@ -41,6 +44,7 @@ class Line:
             turn = self._turns.popleft()
             if not turn.done():
                 turn.set_result(None)
+                self.called += 1
                 return
 
     def advance_all(self) -> None:

@@ -261,6 +261,13 @@ class Servable:
         free = max(self._replicas, key=_room, default=None)
         return free if free is not None and free.room > 0 else None
 
+    def _go_on(self) -> None:
+        """It is the turn of as many as there is room for: an answer may show that a replica takes more than before."""
+        if self._line:
+            room = sum(each.room for each in self._replicas if each.room > 0)
+            for _ in range(room - self._line.called):
+                self._line.advance()
+
     def _refuse_what_cannot_be_done(self, until_s: float) -> None:
         problem = self.refusal(until_s - asyncio.get_running_loop().time())
         if problem is not None:
@@ -296,8 +303,7 @@ class Servable:
                 self._replicas.append(replica)
                 self._listen(replica)
                 self.replicas_changed()
-                for _ in range(replica.room):
-                    self._line.advance()
+                self._go_on()
                 if self._batcher is not None:
                     self._batcher.look_again()
             born = loop.time()
@@ -355,7 +361,7 @@ class Servable:
     # Proving: what one replica finds holds for the version, for all have the same files.
 
     def _listen(self, replica: Replica) -> None:
-        replica.freed = self._line.advance
+        replica.freed = self._go_on
         task = asyncio.create_task(self._learn(replica))
         self._listeners.add(task)
         task.add_done_callback(self._listeners.discard)

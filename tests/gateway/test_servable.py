@@ -155,3 +155,25 @@ async def test_what_was_on_its_way_to_a_replica_that_dies_goes_to_the_next_befor
     assert [isinstance(each, ReplicaDied) for each in outcomes] == [True, False, False, False, False]
     assert outcomes[1:] == [Payload({})] * 4
     assert next_one.asked[3] == "e"
+
+
+async def test_all_that_a_replica_has_room_for_go_on_when_it_takes_more_than_before():
+    """One answer may show that the model is quick: then several may be on their way to it, and not one."""
+    process = Process(1)
+    servable = await Processes(process).serve()
+    asked = ask(servable, *"abcdefghi")
+    await calm()
+    assert process.asked == ["a"]
+
+    process.window = 4
+    process.answer()
+    await calm()
+    assert process.asked == [*"abcde"]
+    for _ in range(3):  # at once
+        process.answer()
+    await calm()
+    assert process.asked == [*"abcdefgh"]
+
+    for each in asked:
+        each.cancel()
+    await servable.abandon()
