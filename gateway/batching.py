@@ -118,7 +118,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         start_s = now_s + min(self._max_wait_s, (until_s - now_s) / 2)
-        if self._is_full():
+        have_waited = self._patience is None and self.waiting > 1  # long enough, and there was no slot
+        if have_waited or self._is_full():
             self._start()
         elif self._patience is None or start_s < self._patience.when():
             if self._patience is not None:

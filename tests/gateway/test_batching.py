@@ -284,6 +284,27 @@ def test_whoever_has_little_time_ends_the_wait_for_company():
     run(scenario)
 
 
+def test_whoever_has_waited_long_enough_goes_as_soon_as_there_is_room():
+    """And not only when somebody who came later has waited long enough too."""
+
+    async def scenario():
+        model = Model()
+        batcher = Batcher(model, lambda: 1, max_rows=10, max_wait_s=600.0)
+        first = ask(batcher, *range(10))
+        await calm()
+        waiting, hurried = ask(batcher, 1.0), ask(batcher, 2.0, left_s=0.1)
+        with pytest.raises(TimeoutError):
+            await hurried  # for whom the others' wait for company has ended long before
+        late = ask(batcher, 3.0)
+        await calm()
+        model.let(2)
+        await first
+        assert [values(await each) for each in (waiting, late)] == [[2.0], [6.0]]
+        assert model.calls[1:] == [[1.0, 3.0]]
+
+    run(scenario)
+
+
 def test_each_waits_only_until_its_own_time():
     """Who runs out of time leaves the line, or the call, and those beside it are answered."""
 
