@@ -163,7 +163,10 @@ class Crew:
                 member.let_go(message["servable"])
                 self._forget(message["servable"])
             case "wake":
-                self._begin(self._wake(member, message["endpoint"]))
+                endpoint = self._endpoints.find(message["endpoint"])
+                if endpoint is not None:  # else the member is about to hear that it is no more
+                    member.await_(endpoint)  # at once: in a task of its own the member may be gone by then
+                    self._begin(self._wake(member, endpoint))
             case "awoken":
                 endpoint = self._endpoints.find(message["endpoint"])
                 if endpoint is not None:
@@ -185,18 +188,14 @@ class Crew:
             self._http.step_back(member.listener)
             log.info("an ingress process takes requests", extra={"pid": member.pid})
 
-    async def _wake(self, member: MemberProcess, name: str) -> None:
-        endpoint = self._endpoints.find(name)
-        if endpoint is None:
-            return  # the member is about to hear that it is no more
+    async def _wake(self, member: MemberProcess, endpoint: Endpoint) -> None:
         why = None
-        member.await_(endpoint)
         try:
             if endpoint.split is None:
                 await endpoint.awakened()
         except GatewayError:
             why = endpoint.why_not()
-        member.send({"op": "awake", "endpoint": name, "why": why})
+        member.send({"op": "awake", "endpoint": endpoint.name, "why": why})
 
     def _end(self, identity: int, address: str, why: str) -> None:
         servable = self._servables.get(identity)

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +14,14 @@ import pytest
 from gateway.config import EndpointConfig, Settings
 from gateway.endpoints import Endpoint, EndpointTable
 from gateway.ingress import messages, numbers
+from gateway.ingress.crew import Crew
+from gateway.ingress.line import Line
+from gateway.ingress.process import MemberProcess
+from gateway.meters import LoopLag
 from gateway.runtimes.base import Resolved
 from gateway.runtimes.shared import SharedPlace
 from gateway.servable import Servable
+from gateway.worker import frames
 from gateway.worker.timecard import Timecard
 from registry import ModelUri, ModelVersion
 
@@ -103,6 +111,28 @@ async def test_a_version_stays_open_until_its_last_holder_lets_go(tmp_path):
     await retiring
 
     assert (before, servable.state) == ("draining", "closed")
+
+
+async def test_a_member_that_dies_with_its_question_asked_keeps_nothing_awake():
+    """The leader hears in one turn of its loop that a request waits there for a model, and that the process is gone."""
+    endpoint = Endpoint(CONFIG)
+    endpoint.is_asleep = True
+    crew = Crew([], None, None, EndpointTable([endpoint]), Settings((CONFIG,)), LoopLag(), "text")
+    ours, theirs = socket.socketpair()
+    member = MemberProcess(subprocess.Popen(["sleep", "60"]), None)
+    line = await Line.open(ours, lambda message, body: crew._heard(member, message, body))
+
+    theirs.send(frames.encode({"op": "wake", "endpoint": "wine"}))
+    member.kill()
+    os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOWAIT)
+    await member.ended.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+        endpoint.came_to_nothing()
+
+    assert not endpoint.is_awaited
+    line.close()
+    theirs.close()
 
 
 def test_a_timecard_says_since_when_and_for_whom(tmp_path):
