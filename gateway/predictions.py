@@ -66,7 +66,10 @@ class Predictions:
         elif scope["type"] == "http" and scope["path"].endswith("/infer"):
             await self._invoke(self._infer, v2.error, scope, receive, send)
         else:
-            await self._others(scope, receive, send)
+            try:
+                await self._others(scope, receive, send)
+            except asyncio.CancelledError:
+                await _reply_stopping(send, error_body, wire.request_id(None))
 
     async def _invoke(self, predict: Predict, error: Describe, scope: Scope, receive: Receive, send: Send) -> None:
         arrived_s = asyncio.get_running_loop().time()
@@ -88,8 +91,8 @@ class Predictions:
             await _send(send, 200, text, answered)
         except ClientGone:
             return
-        except asyncio.CancelledError:  # the client is gone and hears nothing, or the shutdown timeout is over
-            await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
+        except asyncio.CancelledError:
+            await _reply_stopping(send, error, request_id)
         except GatewayError as problem:
             await _reply_error(send, problem, error, request_id)
             problem.__traceback__ = None  # its frames name it: such a ring would stay until the garbage collector comes
@@ -191,6 +194,11 @@ def _refuse_encoding(encoding: bytes | None) -> None:
 def _header(value: str) -> bytes:
     """A header's value in ASCII; anything else percent-encoded as UTF-8."""
     return quote(value, safe=" !#$&'()*+,/:;=?@[]|^`{}~\"<>\\").encode()
+
+
+async def _reply_stopping(send: Send, error: Describe, request_id: bytes) -> None:
+    """To what is cancelled: the client is gone and hears nothing, or the shutdown timeout is over."""
+    await _reply_error(send, NotReady("the gateway is shutting down; ask another"), error, request_id)
 
 
 async def _reply_error(send: Send, problem: GatewayError, error: Describe, request_id: bytes) -> None:

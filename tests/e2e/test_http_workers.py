@@ -418,6 +418,21 @@ def test_endpoints_come_and_go_in_every_process(client, add, champion, serve, tm
     assert old == [404] * COUNT
 
 
+def test_whoever_leaves_before_a_page_is_there_is_no_news(gateway):
+    """The leader is slow to answer what a member has asked it; nothing of that is an error."""
+    with ExitStack() as stack:
+        leader, member, _ = connections = one_each(gateway, stack)
+        os.kill(leader, signal.SIGSTOP)
+        connections[member].request("GET", "/status")
+        connections[member].close()
+        os.kill(leader, signal.SIGCONT)
+
+        for each in one_each(gateway, stack).values():
+            assert each.get("/status")[0] == 200
+
+    assert "Traceback" not in gateway.log()
+
+
 def test_a_port_is_never_shared_with_another_gateway(gateway, serve):
     """A second one is refused, though the processes of one share their port among themselves."""
     import subprocess
