@@ -12,7 +12,6 @@ import threading
 
 PR_SET_PDEATHSIG = 1
 LOADING_NICENESS = 10
-ENDING_NICENESS = 19
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once, before any fork
 
@@ -68,4 +67,4 @@ def ending(status: int) -> str:
 
 def end_quietly() -> None:
     """Let every prediction go before this process's end: the kernel takes milliseconds to give its memory back."""
-    os.setpriority(os.PRIO_PROCESS, 0, ENDING_NICENESS)
+    give_way(on_idle_cores=True)
