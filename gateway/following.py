@@ -204,7 +204,11 @@ class Follower:
                 return
             async with self._memory.loading(endpoint):
                 servable = await Servable.start(
-                    self._runtime, resolved, endpoint.config, lambda state: setattr(incoming, "state", state)
+                    self._runtime,
+                    resolved,
+                    endpoint.config,
+                    lambda state: setattr(incoming, "state", state),
+                    is_awaited=endpoint.split is None,
                 )
                 await self._hand_over(servable, goal, key, begun)
         except Exception as problem:  # whatever it is, what serves goes on, and the cause can be read

@@ -57,19 +57,27 @@ class Servable:
 
     @classmethod
     async def start(
-        cls, runtime: Runtime, resolved: Resolved, config: EndpointConfig, progress: Callable[[str], None]
+        cls,
+        runtime: Runtime,
+        resolved: Resolved,
+        config: EndpointConfig,
+        progress: Callable[[str], None],
+        is_awaited: bool = True,
     ) -> Self:
-        """Bring up every replica, loaded and warm; raises `LoadFailed`, and then nothing is left running."""
+        """Bring up every replica, loaded and warm; raises `LoadFailed`, and then nothing is left running.
+
+        It disturbs nobody while it is not *is_awaited*, since another version serves.
+        """
         progress("starting")
         async with AsyncExitStack() as stack:
             place = await stack.enter_async_context(runtime.prepare(resolved, config))
             servable = cls(place, resolved, config)
-            await servable._start(progress)
+            await servable._start(progress, is_awaited)
             servable._held = stack.pop_all()
         return servable
 
-    async def _start(self, progress: Callable[[str], None]) -> None:
-        starts = [asyncio.ensure_future(self._place.start(progress)) for _ in range(self.config.replicas)]
+    async def _start(self, progress: Callable[[str], None], is_awaited: bool) -> None:
+        starts = [asyncio.ensure_future(self._place.start(progress, is_awaited)) for _ in range(self.config.replicas)]
         try:
             replicas = await asyncio.gather(*starts)
         except BaseException as problem:

@@ -135,8 +135,10 @@ class Place(Protocol):
     def environment(self) -> str:
         """The environment's name, and the Python in it."""
 
-    async def start(self, progress: Callable[[str], None]) -> Replica:
+    async def start(self, progress: Callable[[str], None], is_awaited: bool = True) -> Replica:
         """One replica that is loaded and warm; *progress* hears `loading`, `warming`.
+
+        While it is not *is_awaited*, since another version serves, it may take its time and is to disturb nobody.
 
         Raises `LoadFailed` with the cause; then nothing of it is left running.
         """

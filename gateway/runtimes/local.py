@@ -49,8 +49,10 @@ class LocalPlace:
         self._shares = shares
         self._idle_loads = idle_loads
 
-    async def start(self, progress: Callable[[str], None]) -> LocalReplica:
-        """Loaded on idle cores, so that nobody notices; where there are none, by another process, at low priority."""
+    async def start(self, progress: Callable[[str], None], is_awaited: bool = True) -> LocalReplica:
+        """Loaded at low priority; if nobody waits, on idle cores as long as there are any, so that nobody notices."""
+        if is_awaited:
+            return await self._start(progress, on_idle_cores=False)
         try:
             return await self._start(progress, on_idle_cores=True)
         except Starved:

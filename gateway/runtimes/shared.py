@@ -69,7 +69,11 @@ class SharedPlace:
         """Wait until each that is lent has been connected to, unless it was gone."""
         await self._offers.join()
 
-    async def start(self, progress: Callable[[str], None]) -> LocalReplica:  # noqa: ARG002  # it is loaded already
+    async def start(
+        self,
+        progress: Callable[[str], None],  # noqa: ARG002  # it is loaded already
+        is_awaited: bool = True,  # noqa: ARG002
+    ) -> LocalReplica:
         """The next that is lent."""
         while True:
             path = await self._offers.get()

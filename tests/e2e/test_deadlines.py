@@ -3,6 +3,7 @@
 import threading
 import time
 
+import psutil
 import pytest
 
 from tests.e2e.gateways import behaving, eventually
@@ -74,7 +75,8 @@ def test_a_replica_that_all_gave_up_on_is_still_ended_at_the_predict_timeout(cha
     assert ask(gateway, "hang", "50ms").status_code == 504
     assert ask(gateway, "nothing", "50ms").status_code == 504
 
-    assert gateway.ask("pid").json()["predictions"] != [pid]
+    eventually(lambda: not psutil.pid_exists(pid), "it is ended, though nobody asks")
+    assert eventually(lambda: gateway.ask("pid").json().get("predictions"), "a new replica") != [pid]
 
 
 def test_tf113_what_would_come_too_late_is_refused_at_once(busy):

@@ -73,7 +73,7 @@ class Processes:
     async def prepare(self, resolved, config):
         yield self
 
-    async def start(self, progress):
+    async def start(self, progress, is_awaited=True):
         return await self.next.get()
 
     async def serve(self, **settings):
