@@ -82,6 +82,8 @@ class Bench:
         shown = ", ".join(f"{name} {result.percentiles[name]:.1f} ms" for name in ("p50", "p99", "max"))
         print(f"        {title}: {result.answered} answers, {result.requests_per_second:.0f}/s, {shown}")
         self.verdicts.check(not result.failures, f"{title}: {result.failures} failed or wrong {result.samples}")
+        if result.failures:
+            print(self.server.log_tail)
         self.no_stale(records, title)
         return records
 
