@@ -64,7 +64,7 @@ class LocalPlace:
         endpoint, version = self._config.name, self._resolved.label
         readable, writable = os.pipe()
         try:
-            await relay(readable, endpoint, version)
+            relay(readable, endpoint, version)
             process = await self._environment.spawn(writable, _imports(self._resolved))
         finally:
             os.close(writable)

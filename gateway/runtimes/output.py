@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from typing import cast
 
 model_log = logging.getLogger("turnout.model")
 
+MAX_READ_BYTES = 64 << 10
 MAX_LOG_LINE_BYTES = 16 << 10
 LOG_LINES_A_SECOND = 1000
 
 
-async def relay(readable: int, endpoint: str, version: str) -> None:
-    """Send what a replica prints to the log, line by line, with its endpoint and version."""
-    pipe = os.fdopen(readable, "rb", 0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: _LogLines(endpoint, version), pipe)
+def relay(readable: int, endpoint: str, version: str) -> None:
+    """Log what a replica prints into the pipe, line by line, with its endpoint and version; it is closed at its end."""
+    os.set_blocking(readable, False)
+    _LogLines(readable, endpoint, version).read_on()
 
 
-class _LogLines(asyncio.Protocol):
-    """A replica's output as log lines. One that prints without end is read slowly, so that it holds up nobody else."""
+class _LogLines:
+    """A replica's output as log lines. One that prints without end is read slowly, so that it holds up nobody else.
 
-    def __init__(self, endpoint: str, version: str) -> None:
+    No transport of the event loop: uvloop closes a pipe's descriptor and then its file object, which closes the same
+    number again. By then that may be a file of another thread, whose own end would be that of a client's connection.
+    """
+
+    def __init__(self, readable: int, endpoint: str, version: str) -> None:
+        self._readable = readable
         self._labels = {"endpoint": endpoint, "version": version}
+        self._loop = asyncio.get_running_loop()
         self._pending = b""
         self._budget = LOG_LINES_A_SECOND
         self._refill: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.ReadTransport, transport)
+    def read_on(self) -> None:
+        self._loop.add_reader(self._readable, self._read)
 
-    def data_received(self, data: bytes) -> None:
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._readable, MAX_READ_BYTES)
+            if data:
+                self._heard(data)
+            else:
+                self._end()
+
+    def _heard(self, data: bytes) -> None:
         *lines, self._pending = (self._pending + data).split(b"\n")
         if len(self._pending) > MAX_LOG_LINE_BYTES:
             lines.append(self._pending)
@@ -42,17 +57,19 @@ class _LogLines(asyncio.Protocol):
             self._write(b"(%d more lines in this second are left out)" % (len(lines) - self._budget))
         self._budget = max(0, self._budget - len(lines))
         if not self._budget:
-            self._transport.pause_reading()
+            self._loop.remove_reader(self._readable)
         if self._refill is None:
-            self._refill = asyncio.get_running_loop().call_later(1.0, self._go_on)
+            self._refill = self._loop.call_later(1.0, self._go_on)
 
     def _go_on(self) -> None:
         self._refill = None
-        if not self._budget and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self._budget:
+            self.read_on()
         self._budget = LOG_LINES_A_SECOND
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def _end(self) -> None:
+        self._loop.remove_reader(self._readable)
+        os.close(self._readable)
         if self._pending:
             self._write(self._pending)
 
