@@ -153,7 +153,7 @@ class Generator:
         self.unsent = 0
         self._left = load.max_requests
         self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()  # used in turn: a server may close what rests for long
         self._due: deque[float] = deque()
         self._lost = asyncio.Event()
         self._stop_s = 0.0
@@ -168,7 +168,7 @@ class Generator:
         if self._load.rate:
             await self._on_schedule(self._load.rate)
         else:
-            for each in self._idle[:]:
+            for each in list(self._idle):
                 self.free(each)
             await asyncio.sleep(self._load.seconds)
         stopped_s = monotonic()
@@ -231,7 +231,7 @@ class Generator:
                 number += 1
                 due_s = start_s + number / rate
                 if self._idle:
-                    self._idle.pop().send(monotonic() if self._load.refusable else due_s)
+                    self._idle.popleft().send(monotonic() if self._load.refusable else due_s)
                 elif self._load.refusable:
                     self.unsent += 1
                 else:

@@ -150,7 +150,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._held = data
 
     def _begin(self, data: bytes) -> None:
-        if self._deadline_s is None:
+        if self._deadline_s is None or not self._head_bytes:
             self._expect_head()
         room = self.MAX_HEAD_BYTES - self._head_bytes
         if len(data) > room:
@@ -213,8 +213,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.pipeline:
             self.flow.resume_reading()  # the body may have paused it, and then nobody would see the peer leave
         HttpToolsProtocol.on_message_complete(self)
-        if self.cycle.response_complete:
-            self._expect_head()  # this data came after the answer, and ended uvicorn's keep-alive timer
+        if self.cycle.response_complete:  # before this, and uvicorn's timer ended or never began
+            self._deadline_s = self.loop.time() + self.timeout_keep_alive
+            self._head_bytes = 0
 
     def send_400_response(self, msg: str) -> None:
         del msg

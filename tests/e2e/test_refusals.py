@@ -63,6 +63,19 @@ def test_a_refused_connection_goes_on_behind_the_body(server):
     assert server.application.asked == ["GET /", "POST /count"]
 
 
+@pytest.mark.parametrize("path", [b"/full", b"/answered-early"])
+def test_a_connection_rests_as_long_after_a_refusal_as_after_an_answer(server, path):
+    """Whoever comes back a little later must not meet its closing; of a next request's head the clock is its own."""
+    with server.connect() as client:
+        client.ask(FULL.replace(b"/full", path))
+        client.send(b"12345")
+        assert not client.is_closed_within(2.0)
+        assert client.ask(GET) == b"hello"
+        client.ask(FULL + b"12345")
+        client.send(GET[:10])
+        assert client.is_closed_within(3.0)
+
+
 def test_a_refused_body_that_stays_away_or_is_large_ends_the_connection(server):
     """Late ones are not waited for, and reading large ones for nothing costs more than a connection."""
     with server.connect() as client:
