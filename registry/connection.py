@@ -65,6 +65,12 @@ def find_uri(environment: Mapping[str, str]) -> str:
     return next((environment[each] for each in VARIABLES if environment.get(each)), DEFAULT_URI)
 
 
+def origin_of(uri: str | None) -> str:
+    """To be said behind an address: the variable that it comes from when no *uri* was given, else nothing."""
+    variable = next((each for each in VARIABLES if os.environ.get(each)), None)
+    return f" (from {variable})" if uri is None and variable else ""
+
+
 def public_uri(uri: str | None = None) -> str:
     """The address that `connect` would open, whole and without its password; nothing is opened.
 

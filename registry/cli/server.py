@@ -79,7 +79,7 @@ def _open(
     registry_uri: str | None, artifacts_destination: str | None, allowed_sources: tuple[str, ...]
 ) -> Iterator[ServedRegistry]:
     """The registry's database; whoever makes a request changes it under the name that it gives."""
-    from registry.connection import connect
+    from registry.connection import connect, origin_of
     from registry.server.transport import acting
     from registry.sql.registry import SqlRegistry
     from registry.webhooks import Deliverer
@@ -89,7 +89,8 @@ def _open(
     )
     try:
         if not isinstance(registry, SqlRegistry):
-            raise click.UsageError(f"{registry.uri} is a server itself; give sqlite:///path or postgresql://…")
+            named = f"{registry.uri}{origin_of(registry_uri)}"
+            raise click.UsageError(f"{named} is a server itself; give --registry-uri sqlite:///path or postgresql://…")
         with Deliverer(registry.webhooks):
             yield registry
     finally:

@@ -43,12 +43,14 @@ def import_mlflow(uri: str, artifacts_destination: str | None) -> None:
     Version numbers, ids and times are kept. It can be stopped and repeated: files that are there are not copied
     again, and what changed since is brought up to date. The registry must be a database, not a server.
     """
+    from registry.connection import origin_of
     from registry.sql.registry import SqlRegistry
     from registry.transfer import MlflowImport
 
     with _other(uri) as source, open_registry(create=True, artifacts_destination=artifacts_destination) as target:
         if not isinstance(target, SqlRegistry):
-            raise InvalidUri(f"{target.uri} is a server: import into its database, with --registry-uri sqlite:///…")
+            named = f"{target.uri}{origin_of(settings().registry_uri)}"
+            raise InvalidUri(f"{named} is a server: import into its database, with --registry-uri sqlite:///…")
         _tell(MlflowImport(source, target, _progress).run())
 
 

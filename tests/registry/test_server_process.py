@@ -127,6 +127,20 @@ def test_refused_before_it_listens(start: Start, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_an_address_that_nobody_gave_is_told_with_its_variable(tmp_path: Path) -> None:
+    """Whoever trains in the same terminal has it set to the server itself, and has to hear which to override."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    environment.pop("TURNOUT_REGISTRY_URI", None)
+    for arguments, said in (
+        (["server", "--port", "0"], "http://127.0.0.1:1 (from MLFLOW_TRACKING_URI) is a server itself; give"),
+        (["import", "mlflow", "http://127.0.0.1:2"], "http://127.0.0.1:1 (from MLFLOW_TRACKING_URI) is a server: "),
+    ):
+        command = [sys.executable, "-m", "gateway", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
+        assert said in " ".join(done.stderr.split())
+        assert "--registry-uri sqlite:///" in done.stderr
+
+
 def test_open_address_when_wanted(start: Start) -> None:
     """An address that others can reach is served on demand, and the log warns."""
     server = start("--host", "0.0.0.0", "--allow-unauthenticated").ready()
