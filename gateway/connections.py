@@ -82,7 +82,8 @@ class LimitedProtocol(HttpToolsProtocol):
     A connection whose request line and headers are late is closed, and so is one that goes on sending what nobody
     waits for. Too long ones are answered 431, what is no HTTP 400, both in the wire's shape. A peer that reads next to
     nothing of its answer is cut off. One connection too many is closed as it comes. An answer that is under way is
-    given first, whatever follows its request; when the peer is gone, the task that works on it is cancelled.
+    given first, whatever follows its request; when the peer is gone, the task that works on it is cancelled. What was
+    read before a graceful end is answered.
     """
 
     HEADER_TIMEOUT_S: ClassVar[float] = 10.0
@@ -179,11 +180,15 @@ class LimitedProtocol(HttpToolsProtocol):
         elif now_s >= self._stalled_at_s:
             self.transport.abort()
 
+    def shutdown(self) -> None:
+        self.go_on()
+        HttpToolsProtocol.shutdown(self)
+
     # Called by the turns
 
     def go_on(self) -> None:
         data, self._held = self._held, b""
-        if self._is_refused or self.transport.is_closing():
+        if not data or self._is_refused or self.transport.is_closing():
             return
         self.flow.resume_reading()
         self._begin(data)

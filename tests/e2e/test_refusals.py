@@ -134,6 +134,28 @@ def test_tf113_a_probe_does_not_wait_for_a_flood(server):
     assert server.application.asked.index("GET /") <= 2 * PREDICTIONS_A_TURN
 
 
+def test_what_was_read_before_the_end_is_answered(server):
+    """A graceful end asks every connection to close, also one that waits for its turn with a whole request."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(100)]
+        assert [client.ask() for client in clients] == [b"hello"] * 100
+
+        def end_all():
+            for each in list(server.server_state.connections):
+                each.shutdown()
+
+        def hold_up():
+            time.sleep(1.0)  # everything comes meanwhile
+            server.loop.call_soon(end_all)  # when it was read, and not yet begun
+
+        server.loop.call_soon_threadsafe(hold_up)
+        for client in clients:
+            client.send(POST % 3 + b"\r\nabc")
+
+        assert [client.ask(b"") for client in clients] == [b"3"] * 100
+        assert all(client.is_closed_within(1.0) for client in clients)
+
+
 def test_a_flood_that_leaves_while_it_waits_for_its_turn_harms_nobody(server):
     """Connections that are reset before they are heard are forgotten."""
     server.loop.call_soon_threadsafe(time.sleep, 0.5)
