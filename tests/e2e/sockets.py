@@ -17,6 +17,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG_BYTES = 64 << 20
+KEEP_ALIVE_S = 60  # longer than a test may take
 
 
 class Application:
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
                 loop="none",
                 ws="none",
                 lifespan="off",
+                timeout_keep_alive=KEEP_ALIVE_S,
                 log_config=None,
                 date_header=False,
                 server_header=False,

@@ -264,9 +264,9 @@ def test_tf082_a_reader_that_is_slow_gets_everything(server):
         other.ask()
         client.send(BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         received = 0
-        while part := client.socket.recv(4 << 20, socket.MSG_WAITALL):
+        while part := client.socket.recv(1 << 20, socket.MSG_WAITALL):
             received += len(part)
-            assert not other.is_closed_within(0.1)
+            assert not other.is_closed_within(0.025)
 
     assert received > BIG_BYTES
 
