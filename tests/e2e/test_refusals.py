@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -145,12 +146,14 @@ def test_what_was_read_before_the_end_is_answered(server):
                 each.shutdown()
 
         def hold_up():
-            time.sleep(1.0)  # everything comes meanwhile
-            server.loop.call_soon(end_all)  # when it was read, and not yet begun
+            sent.wait(20)
+            server.loop.call_soon(end_all)  # when all was read, and not yet begun
 
+        sent = threading.Event()
         server.loop.call_soon_threadsafe(hold_up)
         for client in clients:
             client.send(POST % 3 + b"\r\nabc")
+        sent.set()
 
         assert [client.ask(b"") for client in clients] == [b"3"] * 100
         assert all(client.is_closed_within(1.0) for client in clients)
