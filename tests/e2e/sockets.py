@@ -17,7 +17,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG_BYTES = 64 << 20
-KEEP_ALIVE_S = 60  # longer than a test may take
+KEEP_ALIVE_S = 10  # longer than a client rests that is not to be closed, shorter than it waits for what is
 
 
 class Application:
