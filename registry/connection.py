@@ -62,13 +62,18 @@ def connect(
 
 def find_uri(environment: Mapping[str, str]) -> str:
     """The address that the environment names, else the default."""
-    return next((environment[each] for each in VARIABLES if environment.get(each)), DEFAULT_URI)
+    variable = _variable(environment)
+    return environment[variable] if variable else DEFAULT_URI
 
 
 def origin_of(uri: str | None) -> str:
     """To be said behind an address: the variable that it comes from when no *uri* was given, else nothing."""
-    variable = next((each for each in VARIABLES if os.environ.get(each)), None)
+    variable = _variable(os.environ)
     return f" (from {variable})" if uri is None and variable else ""
+
+
+def _variable(environment: Mapping[str, str]) -> str | None:
+    return next((each for each in VARIABLES if environment.get(each)), None)
 
 
 def public_uri(uri: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 
@@ -39,12 +38,14 @@ class _LogLines:
         self._loop.add_reader(self._readable, self._read)
 
     def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             data = os.read(self._readable, MAX_READ_BYTES)
-            if data:
-                self._heard(data)
-            else:
-                self._end()
+        except BlockingIOError:
+            return
+        if data:
+            self._heard(data)
+        else:
+            self._end()
 
     def _heard(self, data: bytes) -> None:
         *lines, self._pending = (self._pending + data).split(b"\n")

@@ -129,8 +129,9 @@ def test_refused_before_it_listens(start: Start, tmp_path: Path) -> None:
 
 def test_an_address_that_nobody_gave_is_told_with_its_variable(tmp_path: Path) -> None:
     """Whoever trains in the same terminal has it set to the server itself, and has to hear which to override."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
-    environment.pop("TURNOUT_REGISTRY_URI", None)
+    others = ("TURNOUT_REGISTRY_URI", "MLFLOW_REGISTRY_URI")  # which come before it
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:1"
     for arguments, said in (
         (["server", "--port", "0"], "http://127.0.0.1:1 (from MLFLOW_TRACKING_URI) is a server itself; give"),
         (["import", "mlflow", "http://127.0.0.1:2"], "http://127.0.0.1:1 (from MLFLOW_TRACKING_URI) is a server: "),
